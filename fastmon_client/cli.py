@@ -69,6 +69,12 @@ def cli() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line; docs/client.md has the schema.")
 @click.option("--quiet", is_flag=True, help="Print only the summary.")
+@click.option(
+    "--reference",
+    type=options.RunName(),
+    metavar="RUN",
+    help="Compare with this run, which was good: rate, lag, missing STFs, size, by time since the start.",
+)
 @click.option("--bell", is_flag=True, help="Ring the terminal bell when an alarm begins.")
 @click.option(
     "--state",
@@ -84,7 +90,7 @@ def cli() -> None:
 @click.pass_obj
 def start(
     intervals: Intervals | None, session_options: options.SessionOptions, message_types: tuple[str, ...],
-    as_lines: bool, as_json: bool, quiet: bool, bell: bool, state_dir: Path | None,
+    as_lines: bool, as_json: bool, quiet: bool, reference: str | None, bell: bool, state_dir: Path | None,
     count: int | None, duration: float | None, until: str | None, fail_on_gaps: bool,
 ) -> None:  # fmt: skip
     """Show TF files as they are announced, each once, across reconnects.
@@ -115,6 +121,7 @@ def start(
         output=output,
         stop_conditions=stop_conditions,
         intervals=intervals,
+        reference=reference,
     )
 
     def on_reader_gone(reason: str) -> None:
@@ -184,15 +191,29 @@ def _exit_code(session: Session, end: ShutdownReason, snapshot: Snapshot, *, fai
     "--run", "run_number", type=options.RunNumber(min=0), required=True, metavar="N", help="Summarize this run."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, like a run of start --json.")
-def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
+@click.option(
+    "--state",
+    "state_dir",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Use the daemon's summary of the run from this folder of a dashboard.",
+)
+def summary(monitor_url: str | None, run_number: int, as_json: bool, state_dir: Path | None) -> None:
     """Summarize a run from the monitor's tables.
+
+    If the selection fraction changed in the run, the tables do not tell skipped STFs from missing ones: it is UNKNOWN,
+    unless the folder of a dashboard (--state) has the daemon's summary.
 
     Exit codes: 0 complete, 1 no such run or not a monitor, 2 usage error, 3 token rejected, 4 monitor does not answer,
     5 gaps found or UNKNOWN, 74 output cannot be written, 78 invalid .env file.
     """
+    from fastmon_client.report.command import journal_in
+
     log_to_stderr("INFO")
+    _, summaries = journal_in(state_dir)
     try:
-        run = fetch_run(monitor_from(monitor_url, _environment().values), run_number)
+        monitor = monitor_from(monitor_url, _environment().values)
+        run = fetch_run(monitor, run_number, summaries.get(str(run_number)))
     except SummaryUnavailable as exc:
         if as_json:  # a program that reads stdout finds the error there, too
             click.echo(json.dumps({"error": str(exc), "exit_code": exc.code}))
@@ -269,6 +290,8 @@ def report(
     except SummaryUnavailable as exc:
         click.echo(f"fastmon-client: {escape(exc)}", err=True)
         sys.exit(exc.code)
+    except KeyboardInterrupt:
+        sys.exit(SIGNALS[signal.SIGINT])
     text = FORMATS[kind](made, known)
     try:
         click.echo(text, nl=False) if output is None else write_file(output, text)
@@ -326,7 +349,8 @@ def dashboard(
             (*options.SHOWN_TYPES, RUN_SUMMARY), variables, output=summaries, intervals=intervals, summaries=earlier
         )
         chosen = DashboardOptions(listen, token_file, public_url, kept, shifts)
-        end = serve_session(session, TableDetails(monitor, summaries, session.rows), chosen, variables)
+        details = TableDetails(monitor, summaries, session.rows, session.earlier_rates)
+        end = serve_session(session, details, chosen, variables)
     if session.refusal:
         click.echo(f"fastmon-client: {escape(session.refusal)}", err=True)
     sys.exit(_exit_code(session, end, session.snapshot(), fail_on_gaps=False))

@@ -53,6 +53,16 @@ class RunIds(CommaList):
         return tuple(map(run_name, super().convert(value, param, ctx)))
 
 
+class RunName(click.ParamType[str]):
+    """A run, by `run_name`."""
+
+    name = "RUN"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
+        """The name of the run *value*."""
+        return run_name(value)
+
+
 class RunNumber(click.IntRange):
     """A number of a run, as the monitor has it."""
 
@@ -131,8 +141,9 @@ class SessionOptions:
         intervals: Intervals | None,
         stop_conditions: StopConditions | None = None,
         summaries: Mapping[str, Mapping[str, Any]] | None = None,
+        reference: str | None = None,
     ) -> Session:
-        """A session that shows messages of *types*; *summaries* of runs were heard before.
+        """A session that shows messages of *types*; *summaries* of runs were heard before, *reference* was a good run.
 
         Raises: click.UsageError if a setting is invalid.
         """
@@ -143,7 +154,7 @@ class SessionOptions:
             monitor.url, filter_, now(), stale_after_s=self.stale_after, intervals=intervals,
             topic=broker.topic if broker else None, earlier=Earlier(self.last, summaries or {}),
         )  # fmt: skip
-        return Session(monitor, filter_.subscribed_types, state, output, stop_conditions, broker)
+        return Session(monitor, filter_.subscribed_types, state, output, stop_conditions, broker, reference)
 
 
 def session_options(command: Callable[..., None]) -> Callable[..., None]:
