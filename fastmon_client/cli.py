@@ -336,7 +336,7 @@ def dashboard(
     proxy's host name and cookies to https. Requires pip install 'swf-fastmon[dashboard]'.
 
     Exit codes: 0 SIGTERM, 1 error, 2 usage error, 3 monitor rejected its token, 74 output cannot be written,
-    78 invalid .env file, 130 Ctrl-C.
+    78 invalid .env file, 129 SIGHUP, 130 Ctrl-C, 131 SIGQUIT.
     """
     from fastmon_client.dashboard.command import DashboardOptions, opened_state, serve_session
     from fastmon_client.dashboard.details import Summaries, TableDetails

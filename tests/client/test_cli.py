@@ -163,6 +163,23 @@ def test_signal_stops_with_a_summary(monitor, number, code):
     assert client.log_lines[-1].startswith("run 7 running: 1 TF files of 1 STFs, 1.0 kB, ")
 
 
+def test_a_hang_up_that_is_ignored_stays_so():
+    with ScriptedServer(lambda _connection: server.over.wait(DEADLINE_S)) as server:
+        child = subprocess.Popen(
+            ["sh", "-c", "trap '' HUP QUIT; exec \"$@\"", "sh", sys.executable, "-m", "fastmon_client", "start"],
+            env={"PATH": os.environ["PATH"], "SWF_MONITOR_URL": server.url},
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            assert server.request_received.acquire(timeout=DEADLINE_S)
+            status = Path(f"/proc/{child.pid}/status").read_text()
+            ignored = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigIgn")), 16)
+            assert all(ignored >> (number - 1) & 1 for number in (signal.SIGHUP, signal.SIGQUIT))
+        finally:
+            child.kill()
+            child.wait(DEADLINE_S)
+
+
 @pytest.mark.field("27")
 @pytest.mark.parametrize(("words", "code"), [(("start",), 130), (("summary", "--run", "7"), 1)])
 def test_sigint_works_if_the_parent_ignored_it(words, code):

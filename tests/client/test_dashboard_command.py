@@ -85,14 +85,15 @@ def test_short_token_is_rejected(tmp_path: Path) -> None:
         assert "secret\n" not in result.output
 
 
-def test_signal_stops_the_dashboard_with_an_open_page(monitor: MonitorThread) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)])
+def test_signal_stops_the_dashboard_with_an_open_page(monitor: MonitorThread, number: int, code: int) -> None:
     with (
         Dashboard(monitor.url) as running,
         requests.get(f"{running.url}events", timeout=DEADLINE_S, stream=True) as page,
     ):
         next(page.iter_lines())
-        running.signal(signal.SIGINT)
-        assert running.ended()[0] == 130
+        running.signal(number)
+        assert running.ended()[0] == code
 
 
 def test_monitor_token_rejection_exits_with_a_hint(monitor: MonitorThread) -> None:

@@ -121,6 +121,30 @@ def test_columns_that_are_zero_everywhere_are_not_there() -> None:
     assert not any(word in title for word in ("Missing", "Incomplete", "Skipped", "Backfilled", "Namespace"))
 
 
+def row_of(name: str, lines: list[str]) -> str:
+    return next(line for line in lines if line[2:].startswith(name))
+
+
+def test_the_namespace_is_shown_if_there_are_several() -> None:
+    for other, is_shown in ((None, False), ("epic", False), ("else", True)):
+        lines = shown(snapshot(runs=[run(), run("100013", namespace=other)]), 200)
+        assert any("Namespace" in line for line in lines) is is_shown
+
+
+def test_a_number_is_shown_alone_if_its_detail_has_no_room() -> None:
+    doubt = run(missing=list(range(100, 140, 2)), stfs_missing=20, verified="UNKNOWN", doubt="not compared since noon")
+    narrow, wide = (row_of("100014", shown(snapshot(runs=[doubt]), width)) for width in (27, 200))
+    assert narrow.split() == ["▸", "100014", "running", "20"]
+    assert row_of("100014", shown(snapshot(runs=[doubt]), 80)).count("UNKNOWN  ") == 1
+    assert "20: 100, 102, 104" in wide
+    assert "UNKNOWN: not co" in wide
+
+
+def test_a_wide_window_gives_the_sequence_its_room_before_the_doubt() -> None:
+    doubt = run(verified="UNKNOWN", doubt="x" * 300, strip=snapshots.strip(600))
+    assert row_of("100014", shown(snapshot(runs=[doubt]), 150)).count(chr(9608)) >= 25
+
+
 def test_numbers_are_dim_when_neither_stream_nor_tables_answer() -> None:
     part = {"state": "bad", "text": "connection refused"}
     blind = {"state": "bad", "text": "no answer", "stream": part, "tables": part}
@@ -137,6 +161,7 @@ def test_stale_and_unknown_are_shown_in_words() -> None:
 
 
 def test_a_tall_window_has_the_sequence_of_the_selected_run() -> None:
+    assert not any("Sequence of STFs 1-" in line for line in shown(snapshot()))
     lines = shown(snapshot(), 200, 50, run="100013")
     place = next(n for n, line in enumerate(lines) if "Sequence of STFs 1-60 of run 100013" in line)
     assert lines[place + 1] == f"   1 {chr(9608) * 60}"
@@ -170,6 +195,13 @@ def test_active_alarms_are_above_acknowledged_and_ended_ones() -> None:
     places = [next(n for n, line in enumerate(lines) if word in line) for word in ("ALARM", "noted", "ended 20:55:01")]
     assert places == sorted(places)
     assert "acknowledged by Ana at 20:56:00: called the DAQ" in lines[places[1]]
+
+
+def test_the_foot_counts_alarms_that_nobody_acknowledged() -> None:
+    found = snapshot(alarms=[alarm(), alarm("agents_unmatched", None)])
+    assert "a acknowledge 2" in shown(found)[-1]
+    assert "a acknowledge 1" in shown(found, noted=["agents_unmatched"])[-1]
+    assert shown(found, noted=["agents_unmatched", "stfs_missing"])[-1].endswith("a acknowledge")
 
 
 def test_narrow_window_shows_the_evidence() -> None:
