@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -22,6 +23,7 @@ import fastmon_daemon.outbox.counting  # noqa: F401 (declares the series of each
 from fastmon_client.cli import cli as client
 from fastmon_client.dashboard.guide import GUIDE
 from fastmon_client.dashboard.metrics import DashboardMetrics
+from fastmon_client.live.navigation import KEYS
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.cli import COMMANDS
 from fastmon_daemon.cli import cli as daemon
@@ -45,6 +47,7 @@ _FIGURE = re.compile(r"(<!-- figure: (.+?) -->).*?(<!-- end -->)")
 
 _WITH_PARTS = (
     "README.md",
+    "docs/client.md",
     "docs/metrics.md",
     "docs/messages.md",
     "docs/reference/exit-codes.md",
@@ -159,9 +162,16 @@ def _statechart(chart: StateMachine) -> str:
 
 
 def block(name: str) -> str:
-    """The generated block *name*: one of `_BLOCKS`, or `message TYPE`. Raises: LookupError."""
-    kind, _, message = name.partition(" ")
-    return fields_table(message) if kind == "message" else _BLOCKS[name]()
+    """The generated block *name*: one of `_BLOCKS`, a message, or a screen of the terminal."""
+    kind, _, rest = name.partition(" ")
+    if name in _BLOCKS:
+        return _BLOCKS[name]()
+    if kind == "message":
+        return fields_table(rest)
+    if kind == "terminal":
+        screen = runpy.run_path(str(ROOT / "docs" / "captures.py"))["screen"]
+        return f"```text\n{screen(*rest.split())}```\n"
+    raise LookupError(f"no generated block is called {name}")
 
 
 def figure(name: str) -> str:
@@ -328,10 +338,16 @@ def dashboard_metrics_table() -> str:
     return _METRICS_HEAD + "".join(sorted(_metric_rows(page)))
 
 
+def terminal_keys_table() -> str:
+    """Return a Markdown table of the keys of the client's terminal."""
+    return "\n| key | does |\n|---|---|\n" + "".join(f"| `{key}` | {what} |\n" for key, what in KEYS)
+
+
 _BLOCKS: dict[str, Callable[[], str]] = {
     "metrics": metrics_tables,
     "dashboard metrics": dashboard_metrics_table,
     "database": database_tables,
+    "terminal keys": terminal_keys_table,
     "exit codes fastmon-daemon": partial(exit_codes, daemon),
     "exit codes fastmon-client": partial(exit_codes, client),
 }

@@ -57,8 +57,8 @@ CLIENT_IN_ORDER = (
     "addresses arrivals intervals reasons retrying selection silence snapshot standard_output shutdown rates "
     "event_splitter log_throttle stomp_frames transport tffile row_stream formatting files state_folder journal_file "
     "shifts environment agents verdict stfs connection runs archive alarms message_filter app_state broker_config "
-    "trust monitor_session monitor_tables query_worker settings stream stream_manager topic_stream diagnostics output "
-    "session options summary report live dashboard cli __main__"
+    "trust monitor_session monitor_tables profile reference query_worker settings stream stream_manager topic_stream "
+    "diagnostics output session options summary report dashboard live cli __main__"
 )
 """The client's modules and packages from the lowest to the highest."""
 
