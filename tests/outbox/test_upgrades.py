@@ -13,12 +13,17 @@ from pathlib import Path
 import pytest
 
 from fastmon_daemon.base.errors import StorageUnavailable
-from fastmon_daemon.outbox import database, open_for_reading, open_outbox
+from fastmon_daemon.outbox import check_database, database, open_for_reading, open_outbox
 from fastmon_daemon.outbox.schema import VERSION
-from tests.builders import query
+from fastmon_daemon.statechart import load_statechart
+from tests.builders import FakeTestbed, HandClock, query
+from tests.outbox.test_migrations import LATER
 
 FOLDER = Path(__file__).parent / "old_databases"
-SAMPLES = sorted(FOLDER.glob("v*.sql.gz"))
+SAMPLES = [FOLDER / f"v{version}.sql.gz" for version in range(6, VERSION)]
+"""A sample for each former schema; of those before 6 no installation exists."""
+STFS = "select id, filename, state, attempts, plan, received_at from stf order by id"
+UNFINISHED = ("received", "sampled", "tf_registered", "notified")
 
 
 def unpack(sample: Path, path: Path) -> int:
@@ -36,7 +41,7 @@ def dump(path: Path) -> list[str]:
         return list(connection.iterdump())
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name[:2])
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name.partition(".")[0])
 def test_a_database_is_copied_before_its_migration_and_can_be_put_back(sample: Path, tmp_path: Path) -> None:
     path = tmp_path / "outbox.db"
     version = unpack(sample, path)
@@ -52,6 +57,25 @@ def test_a_database_is_copied_before_its_migration_and_can_be_put_back(sample: P
     open_outbox(path).close()
     open_outbox(path).close()
     assert sorted(each.name for each in tmp_path.iterdir()) == ["outbox.db", copy.name]
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name.partition(".")[0])
+def test_each_stf_is_kept_and_its_work_goes_on_after_the_migration(sample: Path, tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    if unpack(sample, path) > 7:  # whose migration merges runs
+        before = query(path, STFS)
+        open_outbox(path).close()
+        assert query(path, STFS) == before
+    outbox, testbed = open_outbox(path), FakeTestbed(tmp_path, time=HandClock(at=LATER))
+    counts = outbox.counts_by_state()
+    unfinished = sum(counts.get(state, 0) for state in UNFINISHED)
+    engine = testbed.engine(outbox)
+    while outbox.unfinished():
+        engine.tick(0)
+        testbed.time.pass_(seconds=1)
+    assert unfinished > 0
+    assert outbox.counts_by_state()["completed"] == counts["completed"] + unfinished
+    assert check_database(path, load_statechart("stf"), load_statechart("run")) == []
 
 
 def test_the_last_two_copies_are_kept(tmp_path: Path) -> None:
