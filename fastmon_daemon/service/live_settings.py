@@ -119,7 +119,13 @@ class LiveSettings:
     def _report(self, result: ReloadResult, by: str) -> None:
         told = result.lines
         at_least = self._settings.log_level  # else a reload that raises the level would hide itself
-        _log("INFO", at_least, "settings read again ({}): {}", by, ", ".join(told) or "nothing that may change has changed")
+        _log(
+            "INFO",
+            at_least,
+            "settings read again ({}): {}",
+            by,
+            ", ".join(told) or "nothing that may change has changed",
+        )
         if result.needs_restart:
             _log("WARNING", at_least, "changed settings that need a restart: {}", ", ".join(result.needs_restart))
         if told:
