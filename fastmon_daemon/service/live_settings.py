@@ -44,7 +44,7 @@ class ReloadResult:
     def lines(self) -> list[str]:
         """What was changed, and when it holds."""
         when = {setting.names[0]: LIVE[field] for field, setting in all_settings() if field in LIVE}
-        return [f"{name} {old} -> {new} {when[name]}".rstrip() for name, (old, new) in self.changed.items()]
+        return [f"{name}: {old} -> {new} {when[name]}".rstrip() for name, (old, new) in self.changed.items()]
 
 
 class LiveSettings:

@@ -74,7 +74,7 @@ def test_a_change_that_takes_effect_after_the_timeout_is_logged_at_any_level_and
             live.reload(engine.inbox, "shifter")
         assert (live.current.keep_days, told, lines) == (old.keep_days, [], [])
         turn_until(engine, lambda: live.current.keep_days == 3.0)
-    change = "FASTMON_KEEP_DAYS 7 -> 3, SWF_LOG_LEVEL INFO -> ERROR"
+    change = "FASTMON_KEEP_DAYS: 7 -> 3, SWF_LOG_LEVEL: INFO -> ERROR"
     assert told == [f"settings changed (shifter): {change}"]
     assert lines == [
         f"settings read again (shifter): {change}\n", "changed settings that need a restart: FASTMON_DRAIN_S\n",
