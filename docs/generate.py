@@ -17,9 +17,11 @@ import click
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from docs.manual import manual
 from fastmon_client.cli import cli as client
 from fastmon_client.dashboard.guide import GUIDE
 from fastmon_client.dashboard.metrics import DashboardMetrics
+from fastmon_daemon import __version__
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.cli import COMMANDS
 from fastmon_daemon.cli import cli as daemon
@@ -32,6 +34,7 @@ from fastmon_daemon.statechart import StatechartName, load_statechart
 from fastmon_daemon.statechart.diagram import RENDERING, render
 
 ROOT = Path(__file__).parent.parent
+MANUALS = ROOT / "man"
 _BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 _HEADINGS = {
@@ -159,6 +162,14 @@ def settings_table() -> str:
     return f"| Name | Default | Meaning |\n|---|---|---|\n{rows}"
 
 
+def _variables() -> dict[str, str]:
+    """Name of each setting -> its meaning, for the manual page."""
+    return {
+        setting.names[0]: " ".join(_notes(setting)) + (f" Default: {setting.default}" if setting.default else "")
+        for _, setting in all_settings()
+    }
+
+
 def _heading(field_name: str) -> str:
     return f"\n# ---- {_HEADINGS[field_name]} ----\n" if field_name in _HEADINGS else ""
 
@@ -227,6 +238,8 @@ def documents() -> dict[Path, str]:
         **{path: _BLOCK.sub(lambda found: found[1] + block(found[2]) + found[3], path.read_text(encoding="utf-8"))
            for path in with_blocks},
         ROOT / ".env.example": env_example(),
+        MANUALS / "fastmon-daemon.1": manual("fastmon-daemon", daemon, __version__, "fastmon-client", _variables()),
+        MANUALS / "fastmon-client.1": manual("fastmon-client", client, __version__, "fastmon-daemon"),
         ROOT / "docs" / "alarms.md": alarms(),
     }  # fmt: skip
 

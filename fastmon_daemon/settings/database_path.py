@@ -36,7 +36,7 @@ def database_to_read(
     hidden: list[tuple[Path, str]] = []
     for candidate in _candidates(option, environ, home, system_folder):
         of_unit = candidate[1] == str(system_folder)
-        found = []
+        found: list[tuple[Path, str]] = []
         for each in (candidate, *(_instances(system_folder) if of_unit else ())):
             try:
                 each[0].stat()

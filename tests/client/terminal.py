@@ -11,7 +11,7 @@ import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pyte
 
@@ -19,9 +19,12 @@ from tests.processes import DEADLINE_S
 
 
 class Terminal:
-    """Runs a Python module in a window of *columns* x *rows*."""
+    """Runs a Python module, or the program *of* with *words*, in a window of *columns* x *rows*."""
 
-    def __init__(self, *words: str, columns: int = 80, rows: int = 24, **environment: str) -> None:
+    def __init__(
+        self, *words: str, of: Sequence[str] = (sys.executable, "-m"), columns: int = 80, rows: int = 24,
+        **environment: str,
+    ) -> None:  # fmt: skip
         self.raw = b""
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
@@ -29,7 +32,7 @@ class Terminal:
         self._ours, theirs = pty.openpty()
         self._set_size(columns, rows)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", *words], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+            [*of, *words], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
             env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment},
         )  # fmt: skip
         os.close(theirs)
@@ -42,6 +45,9 @@ class Terminal:
         with self._news:
             assert self._news.wait_for(lambda: is_so(self._lines()), DEADLINE_S), "\n".join(self._lines())
             return self._lines()
+
+    def type(self, keys: str) -> None:
+        os.write(self._ours, keys.encode())
 
     def resize(self, columns: int, rows: int) -> None:
         with self._news:
