@@ -78,7 +78,9 @@ def test_man_shows_every_command_and_option_without_a_warning(page: Path, tmp_pa
     done = subprocess.run(text, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     shown = re.sub(".\b", "", done.stdout)
-    commands = re.findall(r"(?m)^  ([a-z]\w+) ", call(PROGRAMS / program, "--help", cwd=tmp_path).partition("Commands:")[2])
+    commands = re.findall(
+        r"(?m)^  ([a-z]\w+) ", call(PROGRAMS / program, "--help", cwd=tmp_path).partition("Commands:")[2]
+    )
     assert len(commands) > 5
     for command in commands:
         assert f"   {program} {command} " in shown
