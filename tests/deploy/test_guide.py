@@ -9,12 +9,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
 from tests.deploy.machine import Machine, booted
-from tests.packaging.environments import INHERITED, ROOT, UV, build, call
+from tests.packaging.environments import INHERITED, ROOT, build, call
 from tests.processes import wait_until
 from tests.tools import needs
 
@@ -127,7 +126,7 @@ def an_instance_has_a_database_of_its_own(machine: Machine) -> None:
         systemctl stop fastmon-daemon
         rm -r /var/lib/private/fastmon-daemon /var/lib/fastmon-daemon
         install -d /etc/fastmon-daemon/daq
-        cp /etc/fastmon-daemon/.env /etc/fastmon-daemon/SWF_API_TOKEN /etc/fastmon-daemon/ACTIVEMQ_PASSWORD /etc/fastmon-daemon/daq/
+        cd /etc/fastmon-daemon && cp .env SWF_API_TOKEN ACTIVEMQ_PASSWORD daq/ && cd -
         install -m 644 fastmon-files/systemd/fastmon-daemon@.service /etc/systemd/system/
         systemctl daemon-reload
         systemctl start fastmon-daemon@daq
