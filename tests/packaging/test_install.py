@@ -42,7 +42,9 @@ def programs(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory)
 @contextmanager
 def running(*words: str | Path, cwd: Path) -> Iterator[subprocess.Popen[bytes]]:
     with (cwd / "log").open("wb") as log:
-        process = subprocess.Popen(words, cwd=cwd, env=INHERITED | {"HOME": str(cwd)} | SETTINGS, stderr=log)
+        process = subprocess.Popen(
+            words, cwd=cwd, env=INHERITED | {"HOME": str(cwd)} | SETTINGS, stdout=log, stderr=log
+        )
     try:
         yield process
     finally:
