@@ -28,7 +28,9 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The first line compiles the tests once; else each worker compiles all of them.
 test-python: $(STAMP)
+	@$(BIN)/pytest -qq --collect-only >/dev/null
 	$(BIN)/pytest -q -n 5 --dist worksteal
 
 test-field: $(STAMP) ## Run the tests of what the field found, which are part of `make test` (3 minutes)

@@ -47,10 +47,14 @@ class Agent:
     """Its verdict on itself, in one line."""
     backlog: int | None
     """Unfinished STFs."""
+    completed: int | None
+    """Completed STFs."""
     sign_at: datetime
     """Last heart-beat or message."""
     was_alive: bool = False
     """Whether it was alive while this client watched."""
+    is_listed: bool = True
+    """Whether it is in the monitor's table; else only a message named it."""
 
     @property
     def has_exited(self) -> bool:
@@ -106,11 +110,18 @@ class Agents:
             if len(self._agents) >= MAX_AGENTS:
                 return
             namespace = message.get("namespace")
-            agent = Agent(name, DAEMON, namespace if isinstance(namespace, str) else None, None, "OK", at, "", None, at)
+            agent = Agent(
+                name, DAEMON, namespace if isinstance(namespace, str) else None, None, "OK", at, "", None, None, at
+            )
+            agent.is_listed = False
             self._agents[name] = agent
         agent.status = _EXITED if status in STOPPED else "OK" if status in HEALTHY else "WARNING"
         agent.line = str(message.get("message") or status)[:MAX_TEXT]
         agent.sign_at, agent.was_alive = at, True
+
+    def is_listed(self, name: str) -> bool:
+        """Whether the monitor's table has the agent *name*."""
+        return name in self._agents and self._agents[name].is_listed
 
     def daemons(self, namespaces: frozenset[str] | None) -> list[Agent]:
         """The daemons of *namespaces* that matter now: the live ones, and of each namespace without one the last.
@@ -176,6 +187,7 @@ class Agents:
             "state": state,
             "status": agent.status if is_alive or agent.has_exited else "SILENT",
             "backlog": agent.backlog,
+            "completed": agent.completed,
             "heartbeat_at": agent.heartbeat_at.isoformat(),
             "heartbeat_age_s": max(0.0, (at - agent.heartbeat_at).total_seconds()),
             "since": None if is_alive else agent.sign_at.isoformat(),
@@ -184,7 +196,7 @@ class Agents:
 
     def _agent(self, name: str, row: Mapping[str, Any], heartbeat_at: datetime, at: datetime) -> Agent:
         known = self._agents.get(name)
-        backlog, exited = row.get("current_stf_count"), _EXITED in (row.get("status"), row.get("operational_state"))
+        exited = _EXITED in (row.get("status"), row.get("operational_state"))
         sign_at = max(heartbeat_at, self._signs.get(name, heartbeat_at))
         agent = Agent(
             name=name,
@@ -194,7 +206,8 @@ class Agents:
             status=_EXITED if exited else str(row.get("status"))[:20],
             heartbeat_at=heartbeat_at,
             line=str(row.get("description") or "").partition(". Fast monitoring agent")[0][:MAX_TEXT],
-            backlog=backlog if type(backlog) is int and backlog >= 0 else None,
+            backlog=_count(row.get("current_stf_count")),
+            completed=_count(row.get("total_stf_processed")),
             sign_at=sign_at,
         )
         if known and known.sign_at > heartbeat_at:  # a message is newer than the heart-beat
@@ -203,6 +216,10 @@ class Agents:
             agent.status = known.status  # given up by the monitor because of its silence: it did not say that it stops
         agent.was_alive = (known is not None and known.was_alive) or (not exited and at - sign_at <= self._silent_after)
         return agent
+
+
+def _count(value: object) -> int | None:
+    return value if type(value) is int and value >= 0 else None
 
 
 def _text(value: object) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from fastmon_client.stfs import Missing
 SHOWN_AFTER_END = timedelta(minutes=10)
 MAX_ENDED = 100
 MAX_ACTIVE = 200
-"""Active alarms of one kind: whoever may publish can invent any number of agents."""
+"""Active alarms of one kind: whoever may publish can invent any number of agents. Invented ones make room first."""
 
 
 @dataclass(slots=True)
@@ -42,7 +42,9 @@ class Alarm:
 class Alarms:
     """The active alarms, and those that ended recently."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_listed: Callable[[str], bool] = lambda _agent: False) -> None:
+        """*is_listed*: whether the monitor's table has the agent of that name."""
+        self._is_listed = is_listed
         self.raised = 0
         """Number of alarms since the start."""
         self._active: dict[tuple[AlarmKind, str | None], Alarm] = {}
@@ -57,11 +59,21 @@ class Alarms:
         elif alarm:
             alarm.evidence = evidence
         else:
-            same = [each for each in self._active.values() if each.kind == kind]
-            if len(same) >= MAX_ACTIVE:
-                self._end(same[0], at)
+            if not self._make_room(kind, subject, at):
+                return
             self._active[kind, subject] = Alarm(kind, subject, run, at, evidence)
             self.raised += 1
+
+    def _make_room(self, kind: AlarmKind, subject: str | None, at: datetime) -> bool:
+        """End an alarm of *kind* if there are too many; whether there is room for one of *subject*."""
+        same = [each for each in self._active.values() if each.kind == kind]
+        if len(same) < MAX_ACTIVE:
+            return True
+        invented = [each for each in same if not self._is_listed(each.subject or "")]
+        if not invented and not self._is_listed(subject or ""):
+            return False
+        self._end((invented or same)[0], at)
+        return True
 
     def check_run(self, run: Run, at: datetime, stale_after: timedelta, *, is_live: bool) -> None:
         """Update the alarms of *run*. While the stream is down, a missing TF file says nothing about the run."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 from operator import itemgetter
@@ -42,6 +43,16 @@ MAX_RUNS = 50
 MAX_RECENT = 200
 
 
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What is shown of the time before the start."""
+
+    last: int = 0
+    """How many of the newest runs of the monitor's table."""
+    summaries: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The daemon's, by run, that were heard before this process."""
+
+
 class AppState:
     """The runs, the connection and the alarms; `receive` and `record_tf_files` return what to show."""
 
@@ -54,16 +65,13 @@ class AppState:
         stale_after_s: float = 60.0,
         intervals: Intervals | None = None,
         topic: str | None = None,
-        last: int = 0,
+        earlier: Earlier = Earlier(),
     ) -> None:
-        """With a *topic*, messages come from it, else from the monitor's stream.
-
-        *last*: how many of the newest runs of the monitor's table are shown from the start.
-        """
+        """With a *topic*, messages come from it, else from the monitor's stream."""
         self.intervals = intervals or Intervals()
         self.connection = Connection(at, self.intervals)
-        self.alarms = Alarms()
         self.agents = Agents(self.intervals)
+        self.alarms = Alarms(self.agents.is_listed)
         self.runs: dict[str, Run] = {}
         self._tables = TablesStatus()
         self._verdict: tuple[str, str] = ("", "")
@@ -81,7 +89,8 @@ class AppState:
         self._recent: deque[tuple[datetime, TfFile, str, bool]] = deque(maxlen=MAX_RECENT)
         self._rates = RateSeries()
         self._shows_all = ANNOUNCED in filter_.types and not filter_.restricts
-        self._table = RunTable(0 if filter_.run_ids else last, filter_.run_ids)
+        self._earlier_summaries = earlier.summaries
+        self._table = RunTable(0 if filter_.run_ids else earlier.last, filter_.run_ids)
         self._silence = Silence(topic, at)
         self._unmatched_agents = UnmatchedAgents(filter_)
 
@@ -214,7 +223,10 @@ class AppState:
     def record_runs(self, rows: Iterable[Mapping[str, Any]], at: datetime) -> None:
         """Record the monitor's table of runs: add new runs, and end those with an end time."""
         self.record_runs_query(None, at)
+        is_first = not self._table.was_read
         fresh, found = self._table.update(rows, at)
+        if is_first:
+            fresh = self._meet(fresh, found, at)
         for number in fresh:
             name = str(number)
             if name not in self.runs:
@@ -222,6 +234,20 @@ class AppState:
         for run in self.runs.values():
             if run.is_numbered and (row := found.get(int(run.name))):
                 run.record_row(row, at)
+                if run.is_over and run.summary is None and run.name in self._earlier_summaries:
+                    self._record_summary(run, self._earlier_summaries[run.name], at)
+
+    def _meet(self, fresh: list[int], found: Mapping[int, Mapping[str, Any]], at: datetime) -> list[int]:
+        """*fresh* of the first table, with the runs that had to make room, because nobody knew that they are real.
+
+        A run of which only late announcements were heard was over before the start, as the others of its age.
+        """
+        for run in self.runs.values():
+            row = found.get(int(run.name)) if run.is_numbered else None
+            if row and not self._table.may_run(row, at):
+                run.record_past()
+        returned = [number for number in found if number not in fresh and self._archive.contains(str(number))]
+        return [*returned, *fresh]
 
     # Time, and the snapshot
 

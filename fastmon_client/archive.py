@@ -48,6 +48,10 @@ class RunArchive:
             self._dropped_sum["runs"] -= 1
         return found is not None
 
+    def contains(self, name: str) -> bool:
+        """Whether it has the row of run *name*."""
+        return name in self._rows
+
     @property
     def count(self) -> int:
         """Number of rows."""

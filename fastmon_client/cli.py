@@ -20,9 +20,11 @@ from fastmon_client.environment import Environment
 from fastmon_client.formatting import escape
 from fastmon_client.intervals import Intervals
 from fastmon_client.log_throttle import throttled_libraries
+from fastmon_client.message_filter import RUN_SUMMARY
 from fastmon_client.output import JsonLines, Lines, Quiet, summary_object
-from fastmon_client.session import Session, StopConditions
-from fastmon_client.settings import broker_from, monitor_from, settings_with_sources
+from fastmon_client.session import Session, StopConditions, now
+from fastmon_client.settings import broker_from, monitor_from, settings_with_sources, shifts_from
+from fastmon_client.shifts import DEFAULT_SHIFTS, last
 from fastmon_client.shutdown import (
     AUTHENTICATION,
     ERROR,
@@ -170,6 +172,84 @@ def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
 
 
 @cli.command()
+@options.monitor_url
+@click.option("--since", type=options.Duration(), help="Report this time until now: 90m, 8h  [default: 8h]")
+@click.option("--shift", metavar="NAME", help="Report this shift: the one that lasts, else the last one of that name.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["md", "html", "json"]),
+    default="md",
+    show_default=True,
+    help="Write Markdown, one HTML file, or JSON.",
+)
+@click.option("--shifter", metavar="NAME", default="", help="Name the shifter.")
+@click.option("--note", "notes", metavar="TEXT", multiple=True, help="Add this text; may be repeated.")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write to this file, not to standard output.",
+)
+@click.option(
+    "--state",
+    "state_dir",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Read alarms, acknowledgements, outages and summaries from this folder of a dashboard.",
+)
+@click.option("--shifts", metavar="LIST", help=f"Names and begins of the shifts  [FASTMON_SHIFTS, {DEFAULT_SHIFTS}]")
+@click.option(
+    "--zone",
+    metavar="ZONE",
+    help="Time zone of the shifts and of all times shown, for example "
+    "America/New_York  [FASTMON_ZONE, that of the system]",
+)
+def report(
+    monitor_url: str | None, since: float | None, shift: str | None, kind: str, shifter: str, notes: tuple[str, ...],
+    output: Path | None, state_dir: Path | None, shifts: str | None, zone: str | None,
+) -> None:  # fmt: skip
+    """Report what the next shift must know.
+
+    What is still open; runs with their missing STFs by name; alarms with who acknowledged them; outages; latencies.
+    Runs come from the monitor's tables, the rest from the folder of a dashboard (--state). What takes longer than two
+    seconds is told on stderr.
+
+    Exit codes: 0 reported, 1 not a monitor, 2 usage error, 3 token rejected, 4 monitor does not answer (with --state
+    the report has the rest), 74 output cannot be written, 78 invalid .env file, 130 Ctrl-C.
+    """
+    from fastmon_client.report.command import ReportOptions, report_of, write_file
+    from fastmon_client.report.rendering import FORMATS
+
+    log_to_stderr("INFO")
+    variables, at = _environment().values, now()
+    known = shifts_from(shifts, zone, variables)
+    if since is not None and shift is not None:
+        raise click.UsageError("--since and --shift cannot be combined")
+    if output and not output.absolute().parent.is_dir():
+        raise click.UsageError(f"--output {output}: no such folder: make it, or use another one")
+    try:
+        window = known.of(shift, at) if shift is not None else last(8 * 3600 if since is None else since, at)
+    except ValueError as exc:
+        raise click.UsageError(f"--shift: {exc}") from exc
+    chosen = ReportOptions(window, shifter, notes, state_dir)
+    try:
+        made, failure = report_of(monitor_from(monitor_url, variables), chosen, logger.info)
+    except SummaryUnavailable as exc:
+        click.echo(f"fastmon-client: {escape(exc)}", err=True)
+        sys.exit(exc.code)
+    text = FORMATS[kind](made, known)
+    try:
+        click.echo(text, nl=False) if output is None else write_file(output, text)
+    except OSError as exc:
+        click.echo(f"fastmon-client: --output {escape(output)}: {exc.strerror}: use another file", err=True)
+        sys.exit(OUTPUT_LOST)
+    if failure:
+        click.echo(f"fastmon-client: {escape(failure)}", err=True)
+        sys.exit(UNREACHABLE)
+
+
+@cli.command()
 @options.session_options
 @click.option(
     "--listen",
@@ -184,7 +264,7 @@ def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
     "state_dir",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Keep acknowledgements in this folder; without it, until the end of the process.",
+    help="Keep acknowledgements and the journal in this folder; without it, until the end of the process.",
 )
 @click.option("--public-url", metavar="URL", help="Serve behind a TLS proxy whose address is this https:// URL.")
 @click.pass_obj
@@ -202,16 +282,20 @@ def dashboard(
     Exit codes: 0 SIGTERM, 1 error, 2 usage error, 3 monitor rejected its token, 74 output cannot be written,
     78 invalid .env file, 130 Ctrl-C.
     """
-    from fastmon_client.dashboard.command import DashboardOptions, serve_session
-    from fastmon_client.dashboard.details import SUMMARY, Summaries, TableDetails
+    from fastmon_client.dashboard.command import DashboardOptions, opened_state, serve_session
+    from fastmon_client.dashboard.details import Summaries, TableDetails
 
     log_to_stderr("INFO")
     variables = _environment().values
-    summaries = Summaries()
-    session = session_options.session((*options.SHOWN_TYPES, SUMMARY), variables, output=summaries, intervals=intervals)
-    monitor = monitor_from(session_options.monitor_url, variables)
-    chosen = DashboardOptions(listen, token_file, public_url, state_dir)
-    end = serve_session(session, TableDetails(monitor, summaries, session.rows), chosen, variables)
+    monitor, shifts = monitor_from(session_options.monitor_url, variables), shifts_from(None, None, variables)
+    with opened_state(state_dir) as kept:
+        earlier = kept.journal.summaries
+        summaries = Summaries(earlier)
+        session = session_options.session(
+            (*options.SHOWN_TYPES, RUN_SUMMARY), variables, output=summaries, intervals=intervals, summaries=earlier
+        )
+        chosen = DashboardOptions(listen, token_file, public_url, kept, shifts)
+        end = serve_session(session, TableDetails(monitor, summaries, session.rows), chosen, variables)
     if session.refusal:
         click.echo(f"fastmon-client: {escape(session.refusal)}", err=True)
     sys.exit(_exit_code(session, end, session.snapshot(), fail_on_gaps=False))

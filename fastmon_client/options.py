@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from fastmon_client.app_state import AppState
+from fastmon_client.app_state import AppState, Earlier
 from fastmon_client.intervals import Intervals
 from fastmon_client.message_filter import MessageFilter
 from fastmon_client.session import Output, Session, StopConditions, now
@@ -118,8 +118,9 @@ class SessionOptions:
         output: Output,
         intervals: Intervals | None,
         stop_conditions: StopConditions | None = None,
+        summaries: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Session:
-        """A session that shows messages of *types*.
+        """A session that shows messages of *types*; *summaries* of runs were heard before.
 
         Raises: click.UsageError if a setting is invalid.
         """
@@ -128,7 +129,7 @@ class SessionOptions:
         broker = broker_from(self.topic, variables) if self.transport == "stomp" else None
         state = AppState(
             monitor.url, filter_, now(), stale_after_s=self.stale_after, intervals=intervals,
-            topic=broker.topic if broker else None, last=self.last,
+            topic=broker.topic if broker else None, earlier=Earlier(self.last, summaries or {}),
         )  # fmt: skip
         return Session(monitor, filter_.subscribed_types, state, output, stop_conditions, broker)
 

@@ -41,6 +41,8 @@ class StfsResult:
 
     run: str
     stfs: list[tuple[str, datetime]]
+    comparison: int = 0
+    """The number of the comparison that asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class TfFilesResult:
 
     run: str
     tf_files: list[tuple[str, list[dict[str, Any]]]]
+    comparison: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class QueryFailed:
 
     run: str | None
     reason: str
+    comparison: int = 0
 
 
 QueryResult = RunsResult | AgentsResult | StfsResult | TfFilesResult | QueryFailed
@@ -94,13 +98,15 @@ class QueryWorker:
         """Query the table of agents."""
         self._submit(None, self._agents)
 
-    def list_stfs(self, run: str) -> None:
+    def list_stfs(self, run: str, comparison: int = 0) -> None:
         """Query the STFs of *run*, whose name is a number."""
-        self._submit(run, lambda: StfsResult(run, self._tables.stfs(int(run))))
+        self._submit(run, lambda: StfsResult(run, self._tables.stfs(int(run)), comparison), comparison)
 
-    def fetch_tf_files(self, run: str, stfs: Sequence[str]) -> None:
+    def fetch_tf_files(self, run: str, stfs: Sequence[str], comparison: int = 0) -> None:
         """Query the TF files of *stfs*."""
-        self._submit(run, lambda: TfFilesResult(run, [(stf, self._tf_files(stf)) for stf in stfs]))
+        self._submit(
+            run, lambda: TfFilesResult(run, [(stf, self._tf_files(stf)) for stf in stfs], comparison), comparison
+        )
 
     def _agents(self) -> AgentsResult:
         try:
@@ -118,14 +124,14 @@ class QueryWorker:
             raise MonitorUnavailable("the client is stopping")
         return self._tables.tf_files(stf)
 
-    def _submit(self, run: str | None, query: Callable[[], QueryResult]) -> None:
+    def _submit(self, run: str | None, query: Callable[[], QueryResult], comparison: int = 0) -> None:
         def result() -> QueryResult:
             try:
                 return query()
             except (MonitorUnavailable, AccessDenied) as exc:
-                return QueryFailed(run, str(exc))
+                return QueryFailed(run, str(exc), comparison)
             except Exception as exc:  # noqa: BLE001 (a dead thread would leave the runs uncompared)
-                return QueryFailed(run, f"cannot read the monitor's tables: {type(exc).__name__}")
+                return QueryFailed(run, f"cannot read the monitor's tables: {type(exc).__name__}", comparison)
 
         self._queries.put(result)
 

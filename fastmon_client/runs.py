@@ -76,6 +76,8 @@ class Run:
         """Whether its TF files are not shown when they are found in the tables."""
         self.is_past = is_past
         """Whether it was over before this client started, as far as the table of runs tells."""
+        self._is_followed = False
+        """Whether there was a sign that it takes data, or has just ended."""
         self.state: RunState = "unknown"
         self.stfs = Stfs()
         self.rates = RateSeries()
@@ -170,9 +172,15 @@ class Run:
 
     def _follow(self, at: datetime) -> None:
         """Record a sign that it was not over before this client started, though its row looked so."""
+        self._is_followed = True
         if self.is_past:
             self.is_past, self._reads = False, 0
             self._schedule_comparison(at)
+
+    def record_past(self) -> None:
+        """Record that it was over before this client started, by its row, if only late announcements were heard."""
+        if self.heard_at and not self._is_followed:
+            self.is_past = self.was_shown = True
 
     def record_row(self, row: Mapping[str, Any], at: datetime) -> None:
         """Record the run's row in the monitor's table: the times of its begin and end."""
@@ -183,7 +191,7 @@ class Run:
     def record_summary(self, message: Mapping[str, Any], at: datetime) -> None:
         """Record the daemon's summary: the run is over, and its numbers are compared with ours."""
         self.summary = DaemonSummary.of(message)
-        self._end(at)
+        self._end(at, parse_timestamp(message.get("ended_at")))
         self.stfs.unclear_are_skipped = False
         self._schedule_comparison(at)
 
@@ -477,6 +485,11 @@ class RunTable:
         known = (self._numbers or set()) | found.keys()
         self._numbers = known if len(known) <= MAX_KNOWN_RUNS else set(found)
         return sorted(fresh, key=lambda number: (_began(found[number]), number))[-limit:], found
+
+    @property
+    def was_read(self) -> bool:
+        """Whether it was read at least once."""
+        return self._numbers is not None
 
     def contains(self, run: str) -> bool:
         """Whether the table ever contained the *run* of this name."""

@@ -19,7 +19,15 @@ from fastmon_client.broker_config import BrokerConfig
 from fastmon_client.log_throttle import LogThrottle
 from fastmon_client.monitor_session import AccessDenied, MonitorSession
 from fastmon_client.monitor_tables import Tables
-from fastmon_client.query_worker import AgentsResult, QueryResult, QueryWorker, RunsResult, StfsResult, TfFilesResult
+from fastmon_client.query_worker import (
+    AgentsResult,
+    QueryFailed,
+    QueryResult,
+    QueryWorker,
+    RunsResult,
+    StfsResult,
+    TfFilesResult,
+)
 from fastmon_client.snapshot import RunRow, Snapshot
 from fastmon_client.stream import Connected, Disconnected, HeartBeat, Notice, Stream
 from fastmon_client.stream_manager import Source, StreamBatch, StreamManager, size_of
@@ -97,6 +105,9 @@ class Session:
         self._streams = StreamManager(source, self._put_batch, intervals)
         self._queries = QueryWorker(Tables(monitor), self._arrivals.put_at_once, intervals.query_hz)
         self._stfs_to_query: dict[str, list[str]] = {}
+        self._comparisons: dict[str, int] = {}
+        """The comparison of each run that is being made: a run that was dropped and came back has a new one."""
+        self._last_comparison = 0
         self._lock = threading.Lock()
         self._next_tick_at = self._list_runs_at = self._list_agents_at = 0.0
         self._stopped = False
@@ -211,31 +222,46 @@ class Session:
         elif isinstance(result, AgentsResult):
             state.record_agents(result.rows, result.monitor_at, at, result.failure)
         elif isinstance(result, StfsResult):
-            self._stfs_to_query[result.run] = state.record_stfs(result.run, result.stfs, at)
-            self._query_next_stfs(result.run, at)
+            self._process_listing(result, at)
         elif isinstance(result, TfFilesResult):
             for stf, rows in result.tf_files:
                 for message in state.record_tf_files(result.run, stf, rows, at):
                     self._show(message, backfilled=True)
-            self._query_next_stfs(result.run, at)
-        elif result.run is not None:
-            self._stfs_to_query.pop(result.run, None)
-            state.finish_comparison(result.run, result.reason, at)
-        else:
+            if self._is_current(result):
+                self._query_next_stfs(result.run, at)
+        elif result.run is None:
             state.record_runs_query(result.reason, at)
+        elif self._is_current(result):
+            self._finish_comparison(result.run, result.reason, at)
+
+    def _process_listing(self, result: StfsResult, at: datetime) -> None:
+        if self._is_current(result):
+            self._stfs_to_query[result.run] = self._state.record_stfs(result.run, result.stfs, at)
+            self._query_next_stfs(result.run, at)
+
+    def _is_current(self, result: StfsResult | TfFilesResult | QueryFailed) -> bool:
+        """Whether *result* belongs to the comparison of its run that is being made."""
+        return self._comparisons.get(result.run or "") == result.comparison
 
     def _start_comparisons(self, at: datetime) -> None:
         for run in self._state.start_comparisons(at):
-            self._queries.list_stfs(run)
+            self._last_comparison += 1
+            self._comparisons[run] = self._last_comparison
+            self._queries.list_stfs(run, self._last_comparison)
 
     def _query_next_stfs(self, run: str, at: datetime) -> None:
         left = self._state.still_to_query(run, self._stfs_to_query.pop(run, ()))
         if not left:
-            self._state.finish_comparison(run, None, at)
+            self._finish_comparison(run, None, at)
             self._start_comparisons(at)
             return
         self._stfs_to_query[run] = left[_BATCH:]
-        self._queries.fetch_tf_files(run, left[:_BATCH])
+        self._queries.fetch_tf_files(run, left[:_BATCH], self._comparisons[run])
+
+    def _finish_comparison(self, run: str, failure: str | None, at: datetime) -> None:
+        self._comparisons.pop(run, None)
+        self._stfs_to_query.pop(run, None)
+        self._state.finish_comparison(run, failure, at)
 
     def _show(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
         if self._stopped:  # ignore the rest of the queue

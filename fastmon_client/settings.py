@@ -17,6 +17,7 @@ from fastmon_client.broker_config import BrokerConfig
 from fastmon_client.environment import Environment, lookup, secret_source
 from fastmon_client.files import read_error, read_text
 from fastmon_client.monitor_session import AccessDenied, MonitorSession
+from fastmon_client.shifts import DEFAULT_SHIFTS, Shifts
 from fastmon_client.trust import TrustStore
 
 DEFAULT_URL = "http://localhost:8002"
@@ -69,6 +70,17 @@ def broker_from(topic: str | None, variables: Mapping[str, str]) -> BrokerConfig
         raise click.UsageError(str(exc)) from exc
 
 
+def shifts_from(shifts: str | None, zone: str | None, variables: Mapping[str, str]) -> Shifts:
+    """The shifts and the time zone of the options, or else of the *variables*.
+
+    Raises: click.UsageError if one of them is invalid.
+    """
+    try:
+        return Shifts.parse(shifts or variables.get("FASTMON_SHIFTS", ""), zone or variables.get("FASTMON_ZONE", ""))
+    except ValueError as exc:
+        raise click.UsageError(f"--shifts (FASTMON_SHIFTS), --zone (FASTMON_ZONE): {exc}") from exc
+
+
 def proxies_for(url: str, variables: Mapping[str, str]) -> dict[str, str]:
     """The proxies for *url* by the rules of requests, which itself reads the environment only."""
     if should_bypass_proxies(url, no_proxy=variables.get("no_proxy") or variables.get("NO_PROXY") or ""):
@@ -112,6 +124,8 @@ def settings_with_sources(
             plain("ACTIVEMQ_SSL_CERT_FILE"),
             plain("ACTIVEMQ_SSL_KEY_FILE"),
             secret("FASTMON_DASHBOARD_TOKEN"),
+            plain("FASTMON_SHIFTS", default=DEFAULT_SHIFTS),
+            plain("FASTMON_ZONE", default="that of the system"),
         ]
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc

@@ -215,6 +215,8 @@ class AgentRow(TypedDict):
     """OK, WARNING, ERROR, EXITED as the agent says; SILENT without heart-beats."""
     backlog: int | None
     """Its unfinished STFs."""
+    completed: int | None
+    """STFs that it completed, without those of runs that it pruned."""
     heartbeat_at: str
     heartbeat_age_s: float
     since: str | None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
 
 from fastmon_client.app_state import AppState
 from fastmon_client.formatting import escape, gaps, volume
 from fastmon_client.intervals import Intervals
-from fastmon_client.message_filter import MessageFilter
+from fastmon_client.message_filter import RUN_SUMMARY, MessageFilter
 from fastmon_client.monitor_session import AccessDenied, MonitorSession
 from fastmon_client.monitor_tables import MonitorUnavailable, Tables
 from fastmon_client.session import now
@@ -93,23 +95,63 @@ def fetch_run(monitor: MonitorSession, number: int) -> RunRow:
 
 
 def _run_row(tables: Tables, url: str, number: int) -> RunRow:
-    at, name = now(), str(number)
-    state = AppState(url, MessageFilter(types=()), at, intervals=Intervals(min_age_s=0.0))
     rows = [row for row in tables.runs() if row.get("run_number") == number]
     if not rows:
         raise SummaryUnavailable(f"monitor has no run {number}", ERROR)
+    found = read_run(tables, url, rows[0])
+    assert found is not None  # without a limit
+    return found
+
+
+class ReadObserver:
+    """Follows `read_run`."""
+
+    def may_read(self, count: int) -> bool:  # noqa: ARG002
+        """Whether the TF files of *count* more STFs may be read, with one call each."""
+        return True
+
+    def on_stfs(self, stfs: list[tuple[str, datetime]]) -> None:
+        """The STFs of the run: name and time of registration."""
+
+    def on_tf_files(self, stf: str, files: list[dict[str, Any]]) -> None:
+        """The TF files of one STF."""
+
+
+def read_run(
+    tables: Tables,
+    url: str,
+    row: Mapping[str, Any],
+    summary: Mapping[str, Any] | None = None,
+    observer: ReadObserver | None = None,
+) -> RunRow | None:
+    """The row of the run that is *row* in the monitor's table; *summary* is the daemon's, if it is known.
+
+    None if *observer* does not want so much to be read.
+
+    Raises: MonitorUnavailable, AccessDenied.
+    """
+    at, number, watch = now(), int(row["run_number"]), observer or ReadObserver()
+    name = str(number)
+    state = AppState(url, MessageFilter(types=()), at, intervals=Intervals(min_age_s=0.0))
     state.run(name, at)
-    state.record_runs(rows, at)
+    state.record_runs([row], at)
+    if summary is not None:
+        state.receive({**summary, "msg_type": RUN_SUMMARY, "run_id": name}, at)
     stfs = tables.stfs(number)
+    watch.on_stfs(stfs)
     while names := state.record_stfs(name, stfs, at):
+        if not watch.may_read(len(names)):
+            return None
         for stf in names:
-            state.record_tf_files(name, stf, tables.tf_files(stf), at)
+            files = tables.tf_files(stf)
+            watch.on_tf_files(stf, files)
+            state.record_tf_files(name, stf, files, at)
         state.finish_comparison(name, None, at)
         if not state.runs[name].stfs.unread:
             break
     state.finish_comparison(name, None, at)
-    row = state.rows(at, strip=True)[0]
-    for cell in row["strip"]:
+    found = state.rows(at, strip=True)[0]
+    for cell in found["strip"]:
         if cell["kind"] == "recovered":  # everything is from the tables
             cell["kind"] = "present"
-    return {**row, "backfilled": 0, "last_age_s": None}
+    return {**found, "backfilled": 0, "last_age_s": None}

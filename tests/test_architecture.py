@@ -37,7 +37,7 @@ MODULES_IN_ORDER = {
     "monitor": "responses rows failures transport row_stream rest_client client agent_client directory stf_registrar",
     "outbox": "sqlite_errors run_merging schema models queries outages retention stage_reports acts periods runs "
     "reader store counting file_checks lock database disk_space integrity backup pruner",
-    "runs": "run_events poll_state tracked_runs",
+    "runs": "run_events poll_state peers tracked_runs",
     "engine": "concurrency_limits sampling selection_fractions parents steps tasks inbox circuit_breakers outliers "
     "scheduler transitions engine",
     "presence": "stuck identity periodic_worker assessment health heartbeat log_shipping stage_rows lost_ids stages "
@@ -55,10 +55,10 @@ MODULES_IN_ORDER = {
 
 CLIENT_IN_ORDER = (
     "addresses arrivals intervals reasons retrying selection silence snapshot standard_output shutdown rates "
-    "event_splitter log_throttle stomp_frames transport tffile row_stream formatting files environment agents verdict "
-    "stfs connection runs archive alarms message_filter app_state broker_config trust monitor_session monitor_tables "
-    "query_worker settings stream stream_manager topic_stream diagnostics output session options summary live "
-    "dashboard cli __main__"
+    "event_splitter log_throttle stomp_frames transport tffile row_stream formatting files state_folder journal_file "
+    "shifts environment agents verdict stfs connection runs archive alarms message_filter app_state broker_config "
+    "trust monitor_session monitor_tables query_worker settings stream stream_manager topic_stream diagnostics output "
+    "session options summary report live dashboard cli __main__"
 )
 """The client's modules and packages from the lowest to the highest."""
 

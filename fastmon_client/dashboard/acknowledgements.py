@@ -5,15 +5,13 @@ They are kept in a small file, so that they survive a restart. An alarm that end
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
 from collections.abc import Container, Iterable, Mapping
 from datetime import datetime
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from loguru import logger
+
+from fastmon_client.state_folder import StateFolder
 
 FILE_NAME = "acknowledgements.json"
 MAX_KEPT = 1000
@@ -25,38 +23,16 @@ _Identity = tuple[str, str]
 """Kind and subject."""
 
 
-class StateInUse(Exception):
-    """Another dashboard uses the folder."""
-
-
 class Acknowledgements:
     """The acknowledgements of one server, oldest first; belongs to the event loop."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        """Read those in *folder*; without one, they are kept until the server ends.
-
-        Raises: OSError if the folder cannot be used; StateInUse.
-        """
-        self._path = folder / FILE_NAME if folder else None
-        self._rows: list[dict[str, Any]] = []
+    def __init__(self, folder: StateFolder | None = None) -> None:
+        """Read those in *folder*; without one, they are kept until the server ends. Raises: OSError."""
+        self._folder = folder
+        self._rows: list[dict[str, Any]] = (folder.read(FILE_NAME, _parse) if folder else None) or []
         self._seen: dict[_Identity, str] = {}
         """The alarms that were active just now, and since when: only of these the end can be told."""
-        self._lock: IO[str] | None = None
-        if folder and self._path:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / "lock").open("w")
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as exc:
-                self._lock.close()
-                raise StateInUse(f"{folder} is in use by another dashboard") from exc
-            self._rows = _read(self._path)
-            self._save()
-
-    def close(self) -> None:
-        """Let another dashboard use the folder."""
-        if self._lock:
-            self._lock.close()
+        self._save()
 
     def acknowledge(self, incident: Mapping[str, Any], by: str, note: str, at: datetime) -> dict[str, Any]:
         """Record that *by* took note of the active *incident*; the first one counts.
@@ -115,11 +91,8 @@ class Acknowledgements:
         return list(self._rows)
 
     def _save(self) -> None:
-        if self._path is None:
-            return
-        beside = self._path.with_suffix(".tmp")
-        beside.write_text(json.dumps({"version": 1, "acknowledgements": self._rows}, indent=1), encoding="utf-8")
-        os.replace(beside, self._path)  # noqa: PTH105 (Path.replace is the same; this names the atomic call)
+        if self._folder:
+            self._folder.write(FILE_NAME, {"acknowledgements": self._rows})
 
 
 def _identity(alarm: Mapping[str, Any]) -> _Identity:
@@ -134,15 +107,5 @@ def _row(value: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    """The rows of the file; a file that is not ours is put aside."""
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["acknowledgements"]
-        return [_row(row) for row in rows][-MAX_KEPT:]
-    except FileNotFoundError:
-        return []
-    except (ValueError, TypeError, KeyError, RecursionError) as exc:
-        aside = path.with_suffix(".unreadable")
-        path.replace(aside)
-        logger.warning("acknowledgements: {} cannot be read ({}): moved to {}", path, type(exc).__name__, aside.name)
-        return []
+def _parse(found: Any) -> list[dict[str, Any]]:
+    return [_row(row) for row in found["acknowledgements"]][-MAX_KEPT:]

@@ -36,6 +36,9 @@ class Details(Protocol):
     async def run(self, name: str, sequences: Iterable[int]) -> dict[str, Any]:
         """What the tables say of a run, and the names of the STFs with these numbers."""
 
+    async def runs(self) -> list[dict[str, Any]]:
+        """The monitor's table of runs."""
+
     async def stf(self, run: str, name: str) -> dict[str, Any]:
         """The TF files of an STF, named by its file or by its sequence number."""
 
@@ -77,16 +80,16 @@ class Api:
     async def _history(self, request: Request) -> Response:
         name = request.query_params.get("range", "15m")
         if name not in RANGES:
-            return _problem(400, f"unknown range: use {', '.join(RANGES)}")
+            return problem(400, f"unknown range: use {', '.join(RANGES)}")
         return JSONResponse(self._broadcaster.history.view(name))
 
     async def _run(self, request: Request) -> Response:
         name = request.path_params["run"]
-        row = _row_of(name, self._broadcaster.snapshot()["runs"]) or _row_of(name, self._rows(None))
+        row = row_of(name, self._broadcaster.snapshot()["runs"]) or row_of(name, self._rows(None))
         found: dict[str, Any] = {"row": row and {**row, "strip": spans(row["strip"])}, "tables": None, "problem": ""}
         if self._details is not None:
             try:
-                found["tables"] = await self._details.run(name, _bad_sequences(row))
+                found["tables"] = await self._details.run(name, bad_sequences(row))
             except (MonitorUnavailable, AccessDenied, LookupError) as exc:
                 found["problem"] = str(exc)
         is_known = row or (found["tables"] and (found["tables"]["stfs"] or found["tables"]["summary"]))
@@ -94,13 +97,13 @@ class Api:
 
     async def _stf(self, request: Request) -> Response:
         if self._details is None:
-            return _problem(404, "this server reads no tables")
+            return problem(404, "this server reads no tables")
         try:
             return JSONResponse(await self._details.stf(request.path_params["run"], request.path_params["stf"]))
         except LookupError as exc:
-            return _problem(404, str(exc))
+            return problem(404, str(exc))
         except (MonitorUnavailable, AccessDenied) as exc:
-            return _problem(502, str(exc))
+            return problem(502, str(exc))
 
     async def _summaries(self, _request: Request) -> Response:
         return JSONResponse({"summaries": self._details.summaries() if self._details else []})
@@ -110,31 +113,32 @@ class Api:
 
     async def _acknowledge(self, request: Request) -> Response:
         if PAGE_HEADER not in request.headers or request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
-            return _problem(403, f"send the header {PAGE_HEADER}, from a page of this server")
+            return problem(403, f"send the header {PAGE_HEADER}, from a page of this server")
         try:
             asked = await _json(request)
             wanted, by = (str(asked["kind"]), str(asked["subject"]), None), one_line(asked["by"])
         except (ValueError, KeyError, RecursionError):
-            return _problem(400, "send JSON with kind, subject and by")
+            return problem(400, "send JSON with kind, subject and by")
         if not by:
-            return _problem(400, "by is empty: send a name")
+            return problem(400, "by is empty: send a name")
         active = {(each["kind"], each["subject"], each["until"]): each for each in self._broadcaster.incidents}
         if wanted not in active:
-            return _problem(409, "the alarm has ended")
+            return problem(409, "the alarm has ended")
         try:
             row = self._acknowledgements.acknowledge(
                 active[wanted], by, one_line(asked.get("note") or ""), datetime.now(UTC)
             )
         except OSError as exc:
-            return _problem(507, f"cannot be written: {exc.strerror}")
+            return problem(507, f"cannot be written: {exc.strerror}")
         return JSONResponse(row)
 
 
-def _row_of(name: str, rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def row_of(name: str, rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The row of run *name*, or None."""
     return next((row for row in rows if row["run"] == name), None)
 
 
-def _bad_sequences(row: Mapping[str, Any] | None) -> list[int]:
+def bad_sequences(row: Mapping[str, Any] | None) -> list[int]:
     """The numbers of the missing and incomplete STFs of a run: these are shown by name."""
     strip = row["strip"] if row else []
     bad = [cell["sequence"] for cell in strip if cell["kind"] in ("missing", "incomplete")]
@@ -146,7 +150,8 @@ def one_line(value: object) -> str:
     return escape(" ".join(str(value).split()))
 
 
-def _problem(status: int, text: str) -> Response:
+def problem(status: int, text: str) -> Response:
+    """The answer to a request that cannot be met, with the reason."""
     return JSONResponse({"error": text}, status)
 
 

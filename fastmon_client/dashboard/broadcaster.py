@@ -9,9 +9,9 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from fastmon_client.dashboard.acknowledgements import Acknowledgements
 from fastmon_client.dashboard.history import History
 from fastmon_client.dashboard.incidents import incidents_of
+from fastmon_client.dashboard.journal import Kept
 from fastmon_client.verdict import OPEN
 
 POLL_S = 0.25
@@ -24,12 +24,18 @@ SHOWN_RUNS, SHOWN_STRIPS, SHOWN_RECENT = 30, 4, 40
 class Broadcaster:
     """Its methods belong to the event loop."""
 
-    def __init__(self, snapshot: Callable[[], Mapping[str, Any]], acknowledgements: Acknowledgements) -> None:
+    def __init__(
+        self,
+        snapshot: Callable[[], Mapping[str, Any]],
+        kept: Kept,
+        summaries: Callable[[], Sequence[dict[str, Any]]] = list,
+    ) -> None:
+        """*summaries* are those of the daemon, for the journal."""
         self.history = History()
         self.incidents: list[dict[str, Any]] = []
         """Those of the last snapshot, with their acknowledgements."""
         self.snapshot = snapshot
-        self._acknowledgements = acknowledgements
+        self._acknowledgements, self._journal, self._summaries = kept.acknowledgements, kept.journal, summaries
         self._newest = b""
         self._number = 0
         self._changed = asyncio.Condition()
@@ -49,6 +55,8 @@ class Broadcaster:
             if key != before or clock() >= due:
                 before, due = key, clock() + MAX_SILENCE_S
                 self.history.add(snapshot)
+                at = datetime.fromisoformat(snapshot["at"])
+                self._journal.observe(self.incidents, self.history.outages, self._summaries(), at)
                 await self._publish(event(snapshot, self.incidents))
             await asyncio.sleep(POLL_S)
 

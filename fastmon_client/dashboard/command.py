@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,15 +14,18 @@ import click
 from loguru import logger
 
 from fastmon_client.addresses import checked_host
-from fastmon_client.dashboard.acknowledgements import Acknowledgements, StateInUse
+from fastmon_client.dashboard.acknowledgements import Acknowledgements
 from fastmon_client.dashboard.api import Details
 from fastmon_client.dashboard.auth import MIN_TOKEN_BITS, MIN_TOKEN_CHARS, DashboardToken, is_loopback, token_bits
 from fastmon_client.dashboard.details import TableDetails
+from fastmon_client.dashboard.journal import Journal, Kept
 from fastmon_client.dashboard.server import listen, serve
 from fastmon_client.environment import secret_source
-from fastmon_client.files import exposed, read_text, trust_problem
+from fastmon_client.files import exposed, read_text
 from fastmon_client.session import Session
+from fastmon_client.shifts import Shifts
 from fastmon_client.shutdown import ShutdownReason, shutdown_on
+from fastmon_client.state_folder import StateFolder, StateFolderError
 
 _SETTINGS = "--auth-token (FASTMON_DASHBOARD_TOKEN_FILE, FASTMON_DASHBOARD_TOKEN)"
 
@@ -35,8 +38,10 @@ class DashboardOptions:
     token_file: str | None
     public_url: str | None
     """The address of a TLS proxy in front."""
-    state_dir: Path | None
-    """Where acknowledgements are kept."""
+    kept: Kept
+    """Acknowledgements and journal."""
+    shifts: Shifts
+    """Of the reports."""
 
 
 def serve_session(
@@ -58,16 +63,16 @@ def serve_session(
         sock = listen(host, port)
     except OSError as exc:
         raise click.UsageError(f"--listen {address}: {exc.strerror}: use another address or port") from exc
-    with sock, closing(_acknowledgements(options.state_dir)) as acknowledgements, closing(details):
+    with sock, closing(details):
         port = sock.getsockname()[1]
         if not is_loopback(host):
             logger.warning("dashboard token is sent unencrypted: use a TLS proxy or ssh -L")
         click.echo(f"dashboard http://{f'[{host}]' if ':' in host else host}:{port}/  (Ctrl-C to stop)")
-        return asyncio.run(_serve(session, sock, DashboardToken(token, port, public_host), acknowledgements, details))
+        return asyncio.run(_serve(session, sock, DashboardToken(token, port, public_host), details, options))
 
 
 async def _serve(
-    session: Session, sock: socket.socket, key: DashboardToken, acknowledgements: Acknowledgements, details: Details
+    session: Session, sock: socket.socket, key: DashboardToken, details: Details, options: DashboardOptions
 ) -> ShutdownReason:
     loop, until = asyncio.get_running_loop(), asyncio.Event()
 
@@ -82,24 +87,31 @@ async def _serve(
         running = asyncio.ensure_future(asyncio.to_thread(session.run))
         running.add_done_callback(on_session_end)
         try:
-            await serve(session.snapshot, sock, key, until, acknowledgements, details)
+            await serve(session.snapshot, sock, key, until, options.kept, details, options.shifts)
         finally:
             session.stop()
             await running
     return end
 
 
-def _acknowledgements(folder: Path | None) -> Acknowledgements:
+@contextmanager
+def opened_state(path: Path | None) -> Iterator[Kept]:
+    """What is kept in the folder *path*; without one, until the process ends.
+
+    Raises: click.UsageError if the folder cannot be used.
+    """
     try:
-        if folder:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if problem := trust_problem(folder, folder.stat()):  # others could plant links in it
-                raise click.UsageError(f"--state {folder}: {problem}")
-        return Acknowledgements(folder)
+        folder = StateFolder(path) if path else None
     except OSError as exc:
-        raise click.UsageError(f"--state {folder}: {exc.strerror}: use a folder that you may write") from exc
-    except StateInUse as exc:
-        raise click.UsageError(f"--state {exc}: use another folder") from exc
+        raise click.UsageError(f"--state {path}: {exc.strerror}: use a folder that you may write") from exc
+    except StateFolderError as exc:
+        raise click.UsageError(f"--state {exc}") from exc
+    with closing(folder) if folder else nullcontext():
+        try:
+            kept = Kept(Acknowledgements(folder), Journal(folder))
+        except OSError as exc:
+            raise click.UsageError(f"--state {path}: {exc.strerror}: use a folder that you may write") from exc
+        yield kept
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

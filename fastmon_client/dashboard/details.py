@@ -10,14 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, TypeVar
 
+from fastmon_client.journal_file import MAX_SUMMARIES
+from fastmon_client.message_filter import RUN_SUMMARY
 from fastmon_client.monitor_session import MonitorSession
 from fastmon_client.monitor_tables import MonitorUnavailable, Tables
 from fastmon_client.output import Quiet
 from fastmon_client.selection import sequence_of
 from fastmon_client.tffile import run_of
 
-SUMMARY = "fastmon_run_summary"
-MAX_SUMMARIES = 200
 KEPT_S = 10.0
 """Pages that ask for the same get the same answer for this time."""
 MAX_KEPT = 20
@@ -29,16 +29,17 @@ _Answer = TypeVar("_Answer")
 
 
 class Summaries(Quiet):
-    """The daemon's summary of each run, as heard since the start; an output of the session."""
+    """The daemon's summary of each run, as heard; an output of the session."""
 
-    def __init__(self) -> None:
+    def __init__(self, earlier: Mapping[str, dict[str, Any]] | None = None) -> None:
+        """*earlier*: those that were heard before this process."""
         super().__init__()
-        self._of_run: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._of_run = OrderedDict((run, {**each, "run": run}) for run, each in (earlier or {}).items())
 
     def write(self, message: Mapping[str, Any], *, backfilled: bool) -> None:  # noqa: ARG002
         """Keep *message* if it is a summary; called in the session's thread."""
         run = run_of(message)
-        if message.get("msg_type") == SUMMARY and run is not None:
+        if message.get("msg_type") == RUN_SUMMARY and run is not None:
             self._of_run[run] = {**message, "run": run}
             self._of_run.move_to_end(run)
             if len(self._of_run) > MAX_SUMMARIES:
@@ -82,6 +83,10 @@ class TableDetails:
         wanted = set(sequences)
         names = {sequence: stf for stf, _ in stfs if (sequence := sequence_of(None, stf)) in wanted}
         return {**found, "monitor_page": f"{self._url}/runs/{int(name)}/", "stfs": len(stfs), "names": names}
+
+    async def runs(self) -> list[dict[str, Any]]:
+        """The table of runs. Raises: MonitorUnavailable, AccessDenied."""
+        return await self._ask(("runs", ""), self._tables.runs)
 
     async def stf(self, run: str, name: str) -> dict[str, Any]:
         """The TF files of an STF, named by its file or by its sequence number.

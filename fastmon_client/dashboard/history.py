@@ -54,6 +54,11 @@ class History:
         self._mark_runs(snapshot["runs"], at)
         self._prune(at)
 
+    @property
+    def outages(self) -> list[list[Any]]:
+        """`[from, to, word, reason]`, oldest first; `to` is None while it lasts."""
+        return list(self._outages)
+
     def view(self, name: str) -> dict[str, Any]:
         """The range *name* of `RANGES`, as columns for a chart. Rates are per second."""
         step, count = RANGES[name]

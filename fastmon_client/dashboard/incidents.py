@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from fastmon_client.dashboard.guide import Entry, entry_of
+from fastmon_client.dashboard.guide import GUIDE, entry_of
 
 _MONITOR = ("stream_dead", "monitor_unreachable")
 _DAEMON = ("daemon_silent", "daemon_degraded")
@@ -71,14 +71,14 @@ def _incident(group: list[Mapping[str, Any]]) -> dict[str, Any]:
         "kind": cause["kind"],
         "subject": subject_of(cause),
         "run": cause["run"],
-        "title": _title(cause, entry),
+        "title": title_of(cause["kind"]),
         "severity": entry.severity,
         "since": min(str(alarm["since"]) for alarm in group),
         "until": cause["until"],
         "evidence": cause["evidence"],
-        "action": entry.action,
+        "action": _action(entry.action, cause["run"]),
         "consequences": [
-            {"title": _title(alarm, entry_of(alarm["kind"])), "run": alarm["run"], "evidence": alarm["evidence"]}
+            {"title": title_of(alarm["kind"]), "run": alarm["run"], "evidence": alarm["evidence"]}
             for alarm in group[1:]
         ],
     }
@@ -89,5 +89,11 @@ def subject_of(alarm: Mapping[str, Any]) -> str:
     return str(alarm["subject"] or "")
 
 
-def _title(alarm: Mapping[str, Any], entry: Entry) -> str:
-    return entry.title if entry.title != "Alarm" else str(alarm["kind"]).replace("_", " ").capitalize()
+def title_of(kind: str) -> str:
+    """The title of the alarms of *kind*; its name in words if the guide has no entry."""
+    return GUIDE[kind].title if kind in GUIDE else kind.replace("_", " ").capitalize()
+
+
+def _action(action: str, run: str | None) -> str:
+    """*action* with the number of *run*. A name from the network that is no number does not get into a command."""
+    return action.replace(" RUN ", f" {run} ") if run and run.isascii() and run.isdigit() else action

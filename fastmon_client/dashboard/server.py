@@ -19,7 +19,6 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from uvicorn import Config, Server
 
-from fastmon_client.dashboard.acknowledgements import Acknowledgements
 from fastmon_client.dashboard.api import Api, Details
 from fastmon_client.dashboard.auth import (
     SESSION_MAX_S,
@@ -32,8 +31,11 @@ from fastmon_client.dashboard.auth import (
 )
 from fastmon_client.dashboard.broadcaster import Broadcaster
 from fastmon_client.dashboard.connections import ACCEPTED_AT_ONCE, WAITING, BoundedProtocol, Limits
+from fastmon_client.dashboard.journal import Kept
 from fastmon_client.dashboard.metrics import DashboardMetrics
+from fastmon_client.dashboard.reports import PageReports
 from fastmon_client.log_throttle import LogThrottle
+from fastmon_client.shifts import Shifts
 
 STATIC = Path(__file__).parent / "static"
 CLOSE_TIMEOUT_S = 2.0
@@ -71,13 +73,15 @@ async def serve(
     sock: socket.socket,
     key: DashboardToken,
     until: asyncio.Event,
-    acknowledgements: Acknowledgements | None = None,
+    kept: Kept | None = None,
     details: Details | None = None,
+    shifts: Shifts | None = None,
 ) -> None:
     """Serve snapshots on the listening *sock* until *until* is set; *details* answer what the pages ask beside them."""
-    acknowledgements, log = acknowledgements or Acknowledgements(), LogThrottle()
-    broadcaster = Broadcaster(snapshot, acknowledgements)
-    api = Api(broadcaster, acknowledgements, details).routes
+    kept, log = kept or Kept(), LogThrottle()
+    broadcaster = Broadcaster(snapshot, kept, details.summaries if details else list)
+    reports = PageReports(broadcaster, kept.journal, details, shifts or Shifts.parse("", ""))
+    api = [*Api(broadcaster, kept.acknowledgements, details).routes, *reports.routes]
     metrics = DashboardMetrics(snapshot, lambda: broadcaster.pages).routes
     application = _application(broadcaster, Access(key, log), [*api, *metrics])
     # Its own protocol, on h11: httptools, which uvicorn takes where it is installed, reads headers without a limit.

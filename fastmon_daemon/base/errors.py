@@ -50,6 +50,10 @@ class StorageUnavailable(StorageError):
     """The database cannot be written now (disk full, I/O error) and nothing was stored: retry later. Exit code 75."""
 
 
+class EnoughWork(StorageUnavailable):
+    """This daemon has enough to do: leave the message at the broker, for the daemons that share the queue."""
+
+
 class DatabaseInUse(StorageError):
     """Another process owns the database: send it a request, or stop it. Exit code 75."""
 

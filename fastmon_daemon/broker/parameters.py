@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fastmon_daemon.base.errors import ConfigError, LinkBlocked, LinkDown
@@ -45,6 +45,10 @@ class ConnectionParameters:
     ca_file: Path | None
     cert_file: Path | None
     key_file: Path | None
+    shares_queue: bool = False
+    """Whether others consume from *subscribe*: what the broker sends us before our ACKs, they cannot get."""
+    may_subscribe: Callable[[], None] = lambda: None
+    """Raises LinkBlocked if the subscription would take the messages of others."""
     heart_beat_s: float = 8.0
     connect_s: float = 10.0
     receipt_s: float = 10.0
@@ -54,6 +58,10 @@ class ConnectionParameters:
     def __post_init__(self) -> None:
         if self.use_ssl and self.ca_file is None:
             raise ConfigError("ACTIVEMQ_USE_SSL is on, but there is no CA file: set ACTIVEMQ_SSL_CA_CERTS")
+
+    def for_runs(self, topic: str, *, durable: bool) -> ConnectionParameters:
+        """Those of the connection beside a shared queue, on which each daemon gets every message of *topic*."""
+        return replace(self, subscribe=topic, shares_queue=False, durable=durable)
 
     @property
     def address(self) -> str:

@@ -33,6 +33,7 @@ _CHECK_INTERVAL_S = 1.0
 # What the broker may send before it has our ACKs: messages (ActiveMQ Classic), bytes (Artemis). Enough for thousands of
 # messages a second, and the bound of the buffer while nothing can be stored.
 _WINDOW = {"activemq.prefetchSize": "1000", "consumer-window-size": "1048576"}
+_SHARED_WINDOW = {"activemq.prefetchSize": "10", "consumer-window-size": "10240"}
 # AttributeError: another thread closed the connection while stomp.py was using its socket or queue.
 _SEND_ERRORS = (OSError, StompException, AttributeError)
 
@@ -120,12 +121,13 @@ class Session(ConnectionListener):
             raise self._reason()
         if not parameters.subscribe:
             return
+        parameters.may_subscribe()
         headers = {
             "destination": parameters.subscribe,
             "id": _SUBSCRIPTION,
             "ack": "client-individual",
             **({"activemq.subscriptionName": name, "durable-subscription-name": name} if parameters.durable else {}),
-            **_WINDOW,
+            **(_SHARED_WINDOW if parameters.shares_queue else _WINDOW),
         }
         self._wait_for_receipt(self._request_receipt("SUBSCRIBE", headers), "SUBSCRIBE")
 

@@ -14,7 +14,7 @@ from functools import partial
 from loguru import logger
 from stomp.utils import Frame
 
-from fastmon_daemon.base.errors import StorageUnavailable
+from fastmon_daemon.base.errors import EnoughWork, StorageUnavailable
 
 Store = Callable[[], None]
 Accept = Callable[[bytes], Store | None]
@@ -94,6 +94,9 @@ class UnackedBuffer:
                     return
                 store()
                 self._storage_error_log.resolved(0)
+        except EnoughWork:
+            self._append(frame, store)
+            return
         except Exception as exc:  # noqa: BLE001 (the message must not be lost, whatever the error)
             self._storage_error_log.report(exc)
             self._append(frame, store)
@@ -107,6 +110,8 @@ class UnackedBuffer:
             frame, store = self._buffer[0]
             try:
                 store()
+            except EnoughWork:
+                return False
             except StorageUnavailable as exc:
                 self._storage_error_log.report(exc)
                 return False

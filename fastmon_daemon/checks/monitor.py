@@ -15,13 +15,13 @@ from fastmon_daemon.base.errors import PermanentError
 from fastmon_daemon.checks.runner import Check, CheckResult, ok, skipped, warning
 from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.monitor.directory import Agent, current_date, describe_address, list_agents
+from fastmon_daemon.runs.peers import PeerDirectory
 from fastmon_daemon.service import ProcessContext
 
 SKEW_S = 5.0
 """Tolerated difference between the two clocks, in seconds."""
 _ALIVE_FOR = timedelta(minutes=3)
 """Age of the last heart-beat up to which an agent counts as alive."""
-_KIND = "fastmon"
 
 
 def monitor_checks(
@@ -104,12 +104,26 @@ class _MonitorProbe:
     def others(self) -> CheckResult:
         if self._agents is None:
             return skipped("no list of agents, see namespace")
+        if self._settings.shared_queue:
+            return self._sharing(self._agents)
         alive = [each for each in self._other_daemons() if self._is_alive(each)]
         if not alive:
             return ok("no other fastmon agent is running in the namespace")
         names = ", ".join(f"{each.name} on {each.host or 'an unknown host'}" for each in alive)
-        hint = "stop one, unless they share a queue: on a topic, each STF would be announced twice"
+        hint = "stop one, or let them share a queue: on a topic, each STF would be announced twice"
         return warning(f"running in the namespace: {names}", hint)
+
+    def _sharing(self, agents: list[Agent]) -> CheckResult:
+        settings = self._settings
+        peers = PeerDirectory(
+            lambda: (agents, current_date(self._monitor)), self._agent_name or "this one", settings.namespace,
+            destination=settings.shared_queue, reconcile=settings.reconcile, clock=self._clock,
+        )  # fmt: skip
+        names = [each.name for each in peers.current().sharing]
+        if fault := peers.fault():
+            return warning(fault, 'see docs/scaling.md, "Several daemons on one queue"')
+        others = ", ".join(names) or "no other daemon yet"
+        return ok(f"{settings.shared_queue} is shared with {others}; {peers.reconcilers[0]} reconciles")
 
     def selection(self, running: DaemonState | None) -> CheckResult:
         """Check what the running daemon samples; without one, what the settings say."""
@@ -130,7 +144,7 @@ class _MonitorProbe:
         return [
             each
             for each in self._agents or ()
-            if each.kind.lower() == _KIND and each.namespace == namespace and each.name != self._agent_name
+            if each.is_daemon and each.namespace == namespace and each.name != self._agent_name
         ]
 
     def _is_alive(self, agent: Agent) -> bool:

@@ -57,6 +57,7 @@ def verdict(
     JSON keys:
       namespace, run, state, complete, incomplete_reasons, expected,
       expected_by (end_run or monitor), monitor_count, received, recovered,
+      elsewhere, elsewhere_unfinished (STFs of other daemons of the queue),
       skipped, completed, failed, discarded, unfinished, missing,
       missing_sequences, missing_names, last_message_at, ended_at, ended_by,
       reconcile_error,
@@ -108,7 +109,6 @@ def _wait_until_complete(read: Callable[[], Verdict | None], timeout_s: float) -
 def _render(found: Verdict, width: int | None) -> Iterator[str]:
     now = utcnow()
     title = f"run {found.run} (namespace {found.namespace}): {'complete' if found.complete else 'not complete'}"
-    names = ("received", "recovered", "skipped", "completed", "failed", "discarded", "unfinished", "missing")
     by = f" (from {found.expected_by})" if found.expected_by else ""
     tfs = found.tf_files
     preexisting = f", {tfs.preexisting} preexisting" if tfs.preexisting else ""
@@ -117,7 +117,7 @@ def _render(found: Verdict, width: int | None) -> Iterator[str]:
         "not complete": "; ".join(found.incomplete_reasons) or None,
         "ended": found.ended_at and f"{format_when(found.ended_at, now)}: {found.ended_by}",
         "expected": "unknown" if found.expected is None else f"{found.expected}{by}",
-        **{name: getattr(found, name) for name in names},
+        **found.counts(),
         "missing sequence numbers": found.missing_sequences or None,
         "missing names": format_names(found.missing_names) or None,
         "TF files": f"{tfs.registered} of {tfs.drawn} registered, {tfs.announced} announced{preexisting}",

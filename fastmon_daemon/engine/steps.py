@@ -234,6 +234,7 @@ def _metadata(stf: Stf, agent_name: str, fraction: float) -> dict[str, object]:
         "created_from": stf.filename,
         "agent_name": agent_name,
         "namespace": stf.namespace,
+        "received_at": stf.received_at,  # other daemons compare it with our heart-beats, see `monitor.directory`
         "selection_fraction": fraction,
         **{key: body.get(key) for key in ("state", "substate", "start", "end")},
     }

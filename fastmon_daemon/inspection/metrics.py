@@ -29,7 +29,6 @@ from fastmon_daemon.outbox import (
     SINGLE_UPDATES,
     UNREPORTABLE,
     OutboxReader,
-    RunRow,
     free_bytes,
     open_for_reading,
     storage_errors,
@@ -122,7 +121,11 @@ class MetricsCollector:
         yield gauge("fastmon_engine_tick_age_seconds", "Time since the engine's last tick.", self.liveness.age_s)
         buffered = "Messages received but neither stored nor acknowledged."
         yield gauge("fastmon_messages_buffered", buffered, self.buffered())
-        calls = found.facts.process.calls if found.facts.process else {}
+        process = found.facts.process
+        seen = float(len(process.reconcilers)) if process and process.reconcilers is not None else float("nan")
+        reconcilers = "Daemons of our queue that process missed STFs, as this one sees it: should be 1. NaN: no queue."
+        yield gauge("fastmon_reconcilers", reconcilers, seen)
+        calls = process.calls if process else {}
         for name, key, help_ in (
             ("fastmon_calls_in_flight", "in_flight", "Calls of STFs in flight, by link."),
             ("fastmon_calls_limit", "limit", "How many calls of STFs may be in flight now, by link."),
@@ -209,7 +212,7 @@ class MetricsCollector:
         open_runs = reports.runs.in_states([state for state in chart.states if state not in over])
         ended = found.facts.incomplete_runs
         missing = {
-            "open": sum(missing_stfs(run, self._known(reports, run)) for run in open_runs),
+            "open": sum(missing_stfs(run, reports.runs.known_count(run)) for run in open_runs),
             "ended": sum(run.missing for run in ended),
         }
         help_ = "Expected STFs that were not received: of runs that go on, and of runs that ended some time ago."
@@ -226,10 +229,6 @@ class MetricsCollector:
         counts = reports.runs.counts_by_state(newest) if newest else {}
         states = {state: counts.get(state, 0) for state in self.assessor.rule.stuck.chart.states}
         yield gauge_by("fastmon_newest_run_stfs", "STFs of the newest run, by state.", "state", states)
-
-    @staticmethod
-    def _known(reports: OutboxReader, run: RunRow) -> int:
-        return sum(reports.runs.counts_by_state(run).values()) + reports.runs.pruned(run)
 
 
 def _or_nan(value: int | None) -> float:

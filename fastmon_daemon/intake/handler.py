@@ -16,7 +16,7 @@ from pathlib import Path
 from loguru import logger
 
 from fastmon_daemon.base.clock import Clock
-from fastmon_daemon.base.errors import MalformedMessage
+from fastmon_daemon.base.errors import EnoughWork, MalformedMessage
 from fastmon_daemon.base.metrics import MESSAGES
 from fastmon_daemon.base.rate_limit import RepetitionCounter
 from fastmon_daemon.intake.foreign_namespaces import ForeignNamespaces
@@ -32,6 +32,12 @@ LOG_INTERVAL_S = 60.0
 """Between two log lines of one reason for which messages are rejected."""
 STORED_PER_INTERVAL = 200
 """Rejected messages that are stored for one reason in this time: a flood neither delays the others nor drops them."""
+SEEN_EVERY_S = 30.0
+"""Of a shared queue: between two records that a run goes on, by STFs that other daemons get."""
+ENOUGH_STFS = 100
+"""A daemon of a shared queue leaves messages to the others while so many STFs wait here: two seconds of work."""
+NO_WORK = 50
+"""After so many messages in a row that are no work, a daemon of a shared queue says that others get all of it."""
 MAX_REJECTED = 1000
 """Rejected messages in the database; older ones are deleted."""
 _OUTCOMES = {
@@ -56,16 +62,19 @@ class MessageHandler:
         refuse_if_short: Callable[[], None] = lambda: None,
         wake: Callable[[], None] = lambda: None,
         clock: Clock | None = None,
+        shares_queue: bool = False,
     ) -> None:
         """*charts* are those of the STF and of the run; *runs* is shared with the reconciler, if there is one.
 
         *refuse_if_short* raises StorageUnavailable if the disk is too full; *wake* is called after each commit.
+        With *shares_queue* others can process what we leave at the broker.
         """
         self._database = database
         self.namespace = namespace
         self._agent_name = agent_name
         self._stf_chart, self._run_chart = charts
         self._refuse_if_short = refuse_if_short
+        self._shares_queue = shares_queue
         self._clock = clock or Clock()
         self._wake = wake
         self.runs = runs or TrackedRuns()
@@ -74,6 +83,28 @@ class MessageHandler:
         self._counts_lock = threading.Lock()
         self._rejections = RepetitionCounter(LOG_INTERVAL_S, self._clock.monotonic)
         self._foreign_namespaces = ForeignNamespaces(namespace, self._clock.monotonic)
+        self._no_work = 0
+        """Messages about STFs in a row, from the shared queue, that are no work."""
+
+    def prepare_run_message(self, body: str | bytes) -> Callable[[], None] | None:
+        """As `prepare`, for a topic beside the shared queue: STFs are not ours, they only show that their run goes on.
+
+        A malformed message is rejected by the daemon that gets it from the queue.
+        """
+        try:
+            message = parse(body, namespace=self.namespace, agent_name=self._agent_name)
+        except MalformedMessage:
+            return None
+        if isinstance(message, IgnoredMessage):
+            return None
+        run = self.runs.get(self.namespace, message.run)
+        if isinstance(message, StfReady):
+            message = message.as_seen()
+        if message.kind == STF_SEEN:
+            if run.is_stored and self._clock.monotonic() - run.seen_at < SEEN_EVERY_S:
+                return None
+            run.seen_at = self._clock.monotonic()
+        return partial(self._ingest, message, body)
 
     def prepare(self, body: str | bytes) -> Callable[[], None] | None:
         """Return the function that stores the message in one transaction, or None if there is nothing to store.
@@ -95,12 +126,25 @@ class MessageHandler:
                     self._foreign_namespaces.heard(message.namespace)
             return None
         self._foreign_namespaces.heard_own()
+        if isinstance(message, StfReady):
+            self._no_work = 0
+        elif message.kind == STF_SEEN:
+            self._no_work += 1
         if isinstance(message, RunEvent) and message.kind == STF_SEEN:
             run = self.runs.get(self.namespace, message.run)
             if run.is_stored and (run.is_claimed or not message.has_namespace):
                 MESSAGES.labels("run").inc()
                 return None
         return partial(self._ingest, message, body)
+
+    def queue_fault(self) -> str:
+        """What is wrong with the messages of the shared queue; empty if nothing is. For any thread."""
+        if not self._shares_queue or self._no_work < NO_WORK:
+            return ""
+        return (
+            f"{self._no_work} stf_gen in a row and no stf_ready came from the queue: the broker gives each message to "
+            "the next daemon: keep all but stf_ready from the queue"
+        )
 
     def _rejection(self, body: str | bytes, reason: str) -> Callable[[], None] | None:
         """The function that stores the message; None if too many came for this reason."""
@@ -121,6 +165,8 @@ class MessageHandler:
     def _ingest(self, message: StfReady | RunEvent, body: str | bytes) -> None:
         run = self.runs.get(self.namespace, message.run)  # fetched before storing: a purge in between replaces it
         with self._writing() as outbox:
+            if self._shares_queue and isinstance(message, StfReady) and outbox.has_fresh_work(ENOUGH_STFS):
+                raise EnoughWork(f"{ENOUGH_STFS} STFs wait")
             outcome = self.store(outbox, message)
             if outcome is ReceiveOutcome.CONFLICT:
                 if self._rejections.count(_kind_of(CONFLICT)) <= STORED_PER_INTERVAL:
@@ -180,13 +226,10 @@ class MessageHandler:
             logger.bind(run=message.run).warning("run {}: message taken without a field: {}", message.run, reason)
         if isinstance(message, RunEvent):
             known = outbox.runs.get(self.namespace, message.run) if message.kind == STF_SEEN else None
-            if known is None or message.has_namespace > known.claimed:
+            if known is None or message.has_namespace > known.claimed or self._shares_queue:
                 record_run_event(outbox, self._run_chart, message, self.namespace, now)
             return None
-        seen = RunEvent(
-            kind=STF_SEEN, run_id=message.run_id, execution_id=message.execution_id, has_namespace=message.has_namespace
-        )
-        row = record_run_event(outbox, self._run_chart, seen, self.namespace, now)
+        row = record_run_event(outbox, self._run_chart, message.as_seen(), self.namespace, now)
         if message.filename is None:
             outbox.runs.mark_nameless(row, now)
             return None

@@ -67,6 +67,12 @@ class StfReady(_RunMessage):
     body: str = "{}"
     """The whole message as JSON text."""
 
+    def as_seen(self) -> RunEvent:
+        """What it says of its run."""
+        return RunEvent(
+            kind=STF_SEEN, run_id=self.run_id, execution_id=self.execution_id, has_namespace=self.has_namespace
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEvent(_RunMessage):

@@ -19,6 +19,8 @@ from fastmon_daemon.monitor.responses import UnreadableRow, excerpt
 
 MAX_ID = 100
 """The longest id, in characters; the monitor's are numbers and UUIDs."""
+MAX_DESCRIPTION = 500
+"""The longest description of an agent that we send and read, in characters."""
 _MAX_BODY = 2048
 """The longest rest of a row that is kept, in characters; a real one has 200. A list may have many rows."""
 _EARLIEST, _LATEST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -82,15 +84,20 @@ def tf_file(row: Any) -> TfFile:
         tf_last=_integer_or_none(fields, "tf_last"),
         tf_count=_integer_or_none(fields, "tf_count"),
         file_size_bytes=_integer_or_none(fields, "file_size_bytes"),
-        metadata=_namespace(fields.get("metadata")),
+        metadata=_origin(fields.get("metadata")),
         tf_file_id=id_in(fields, "tf_file_id"),
     )
 
 
-def _namespace(metadata: Any) -> dict[str, object] | None:
-    """All that is read of the metadata of others."""
-    namespace = metadata.get("namespace") if isinstance(metadata, dict) else None
-    return {"namespace": namespace} if _is_text(namespace, MAX_ID) else None
+def _origin(metadata: Any) -> dict[str, object] | None:
+    """All that is read of the metadata of others: whose TF file it is, and how many its STF has."""
+    if not isinstance(metadata, dict):
+        return None
+    names = ("namespace", "agent_name")
+    found: dict[str, object] = {name: metadata[name] for name in names if _is_text(metadata.get(name), MAX_ID)}
+    found |= {name: at for name in ("received_at",) if (at := _time(metadata.get(name)))}
+    found |= {name: number for name in ("tf_files_per_stf",) if (number := _number(metadata.get(name), least=1))}
+    return found or None
 
 
 def stf_file(row: Any) -> StfFile:
@@ -162,6 +169,12 @@ def text_in(row: Any, key: str) -> str | None:
     if value is not None and not _is_text(value, MAX_NAME):
         raise UnreadableRow(f"unexpected content: {key}: not a text: {shown(value)}")
     return value
+
+
+def description_in(row: Any) -> str:
+    """The text in `description`; empty without one, or if it is none of ours."""
+    value = _object(row).get("description")
+    return str(value) if _is_text(value, MAX_DESCRIPTION) else ""
 
 
 def time_in(row: Any, key: str) -> datetime | None:

@@ -337,6 +337,19 @@ class TfCounts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """A run's STFs that other daemons have."""
+
+    finished: int
+    unfinished: int
+
+    @property
+    def total(self) -> int:
+        """Both."""
+        return self.finished + self.unfinished
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
     """Durations of one transition in a run, in seconds; *source* None: from the birth of the STF."""
 

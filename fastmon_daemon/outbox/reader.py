@@ -6,10 +6,12 @@ Knows no names of states.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from sqlite_utils import Database
 
+from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.outbox.acts import Acts
 from fastmon_daemon.outbox.models import HistoryRow, RejectedRow, Stf
 from fastmon_daemon.outbox.periods import Periods
@@ -87,6 +89,11 @@ class OutboxReader:
         condition, values = where_in({"run": run, "namespace": namespace})
         return self._db.table("stf").count_where(f"{condition} and due_at is not null", values)
 
+    def has_fresh_work(self, enough: int) -> bool:
+        """Whether at least *enough* STFs are unfinished that never failed."""
+        found: int = self._db.execute(_FRESH_WORK, [enough]).fetchone()[0]
+        return found >= enough
+
     def oldest_unfinished(self, states: Sequence[str]) -> Stf | None:
         """The STF that was born first of those in *states* that are not finalized, or None.
 
@@ -112,6 +119,11 @@ class OutboxReader:
         """When the latest stored STF was received; None if there is none."""
         row = self._db.execute("select received_at from stf order by id desc limit 1").fetchone()
         return row[0] if row else None
+
+    def done_before(self, now: datetime) -> str:
+        """The time before which no STF was received that is unfinished; *now* must be earlier than this call."""
+        row = self._db.execute(_FIRST_UNFINISHED).fetchone()
+        return min(row[0], format_timestamp(now)) if row else format_timestamp(now)
 
     def history(self, stf_id: int) -> list[HistoryRow]:
         """The transitions of an STF, in order."""
@@ -140,6 +152,13 @@ class OutboxReader:
         return next((row["value"] for row in self._db.table("meta").rows_where("key = ?", [key])), None)
 
 
+# The index holds the unfinished only, with their ids: those that are finalized are not read.
+_FIRST_UNFINISHED = """
+select received_at from stf where id = (select min(id) from stf indexed by stf_due where due_at is not null)"""
+_FRESH_WORK = """
+select count(*) from (
+    select 1 from stf indexed by stf_due where (attempts > 0) = 0 and due_at is not null limit ?
+)"""
 _FIRST_DUE = """
 select born_at, id from stf where state = ? and (attempts > 0) = 0 and due_at is not null order by due_at limit 1"""
 _OLDEST_RETRYING = """

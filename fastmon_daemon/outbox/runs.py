@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from sqlite_utils import Database
 
 from fastmon_daemon.base.clock import format_timestamp
-from fastmon_daemon.messages import run_identity
-from fastmon_daemon.outbox.models import Latency, Origin, RunRow, TfCounts
+from fastmon_daemon.messages import run_identity, sequence_in
+from fastmon_daemon.outbox.models import Elsewhere, Latency, Origin, RunRow, TfCounts
 from fastmon_daemon.outbox.outages import Outages
 from fastmon_daemon.outbox.queries import count_stfs_by_state, load, placeholders, where_in
 from fastmon_daemon.outbox.retention import Retention
@@ -173,9 +173,25 @@ class Runs:
         return {row["run"] for row in self._db.table("run").rows_where(select="run")}
 
     def known_names(self, row: RunRow) -> set[str]:
-        """The filenames of all STFs of the run that were ever stored, pruned ones included."""
-        query = f"select filename from stf where {_OF_RUN} union all select filename from pruned where {_OF_RUN}"  # noqa: S608
-        return {name for (name,) in self._db.execute(query, [row.namespace, row.run] * 2)}
+        """The filenames of all STFs of the run that were ever stored, pruned ones included, or finished elsewhere."""
+        tables = ("stf", "pruned", "elsewhere")
+        query = " union all ".join(f"select filename from {table} where {_OF_RUN}" for table in tables)  # noqa: S608
+        return {name for (name,) in self._db.execute(f"{query} and finished", [row.namespace, row.run] * 3)}
+
+    def record_elsewhere(self, row: RunRow, filename: str, agent: str, *, finished: bool) -> None:
+        """Note that the daemon *agent* processes an STF that we do not have, or has finished it."""
+        self._db.execute(_RECORD_ELSEWHERE, [row.namespace, row.run, filename, agent, finished])
+
+    def elsewhere(self, row: RunRow) -> Elsewhere:
+        """The numbers of the run's STFs that other daemons have."""
+        query = f"select coalesce(sum(finished), 0), count(*) from elsewhere where {_OF_RUN}"  # noqa: S608
+        finished, total = self._db.execute(query, [row.namespace, row.run]).fetchone()
+        return Elsewhere(finished=finished, unfinished=total - finished)
+
+    def known_count(self, row: RunRow) -> int:
+        """The number of the run's STFs that we know: stored, pruned, or with other daemons."""
+        stored = sum(self.counts_by_state(row).values())
+        return stored + self.pruned(row) + self.elsewhere(row).total
 
     def registered_names(self, row: RunRow, states: Sequence[str], until: datetime) -> set[str]:
         """The filenames of the run's STFs in *states* of which a TF file was registered until then."""
@@ -197,8 +213,8 @@ class Runs:
         return sum(sum(each.states.values()) for each in Retention(self._db).runs(row.namespace, row.run))
 
     def known_counts(self) -> dict[tuple[str, str], int]:
-        """(namespace, run) -> number of stored STFs."""
-        rows = self._db.execute("select namespace, run, sum(stfs) from stf_count group by namespace, run")
+        """(namespace, run) -> number of STFs that are stored, or with other daemons."""
+        rows = self._db.execute(_KNOWN_COUNTS)
         return {(namespace, run): count for namespace, run, count in rows}
 
     def counts_by_state(self, row: RunRow) -> dict[str, int]:
@@ -211,10 +227,12 @@ class Runs:
         return self._db.table("stf").count_where(where, [row.namespace, row.run, Origin.RECOVERED])
 
     def sequences(self, row: RunRow) -> set[int]:
-        """The sequence numbers of the run's stored STFs."""
+        """The sequence numbers of the run's STFs, stored or with other daemons."""
         where = f"{_OF_RUN} and sequence is not null"
         rows = self._db.table("stf").rows_where(where, [row.namespace, row.run], select="sequence")
-        return {found["sequence"] for found in rows}
+        others = self._db.table("elsewhere").rows_where(_OF_RUN, [row.namespace, row.run], select="filename")
+        there = {sequence_in(found["filename"], row.run_id) for found in others}
+        return {found["sequence"] for found in rows} | {number for number in there if number is not None}
 
     def tf_counts(self, row: RunRow) -> TfCounts:
         """The number of TF files of the run's STFs, by progress."""
@@ -256,6 +274,14 @@ on conflict (namespace, run) do update set
     last_message_at = excluded.last_message_at, execution_id = coalesce(run.execution_id, excluded.execution_id),
     poll_at = iif(claimed or other_namespace is not null, poll_at, excluded.poll_at),
     claimed = max(claimed, excluded.claimed and other_namespace is null)"""
+_KNOWN_COUNTS = """
+select namespace, run, sum(stfs) from (
+    select namespace, run, stfs from stf_count
+    union all select namespace, run, count(*) from elsewhere group by namespace, run
+) group by namespace, run"""
+_RECORD_ELSEWHERE = """
+insert into elsewhere values (?, ?, ?, ?, ?)
+on conflict (namespace, run, filename) do update set agent = excluded.agent, finished = excluded.finished"""
 _SET_STATE = """
 update run set state = :dest, ended_at = coalesce(:ended_at, ended_at), ended_by = coalesce(:ended_by, ended_by)
 where namespace = :namespace and run = :run and state = :source"""

@@ -18,7 +18,7 @@ from fastmon_daemon.outbox.run_merging import merge_runs
 APPLICATION_ID = 0x464D4F4E
 """`FMON`: distinguishes an outbox from other SQLite databases, also for `file`."""
 
-VERSION = 12
+VERSION = 13
 """The `user_version`; a higher one means that a newer fastmon wrote the database."""
 
 migrations = Migrations("fastmon")
@@ -340,6 +340,27 @@ drop table old_act;
 def m0012_acts(db: Database) -> None:
     """What persons did, as far as the history still has it: later also what changes no STF."""
     db.executescript(_ACTS)
+
+
+_ELSEWHERE = """
+create table elsewhere (
+    namespace text not null,
+    run text not null,
+    filename text not null,
+    agent text not null,
+    finished integer not null,
+    primary key (namespace, run, filename)
+) without rowid;
+create trigger stf_taken_over after insert on stf begin
+    delete from elsewhere where namespace = new.namespace and run = new.run and filename = new.filename;
+end;
+"""
+
+
+@migrations(name="elsewhere")
+def m0013_elsewhere(db: Database) -> None:
+    """The STFs of our runs that other daemons process, or have processed."""
+    db.executescript(_ELSEWHERE)
 
 
 def check_compatible(db: Database, path: Path) -> None:

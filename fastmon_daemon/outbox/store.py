@@ -127,7 +127,7 @@ class Outbox(OutboxReader):
     def _compare(self, arguments: dict[str, Any]) -> ReceiveOutcome:
         known = self._db.execute(_CONTENT, arguments).fetchone()
         if known is None:
-            return ReceiveOutcome.KNOWN  # its run was pruned
+            return ReceiveOutcome.KNOWN  # its run was pruned, or another daemon has finished it
         received = (arguments["size_bytes"], arguments["checksum"], arguments["tf_count"])
         differs = any(a is not None and b is not None and a != b for a, b in zip(known, received, strict=True))
         return ReceiveOutcome.CONFLICT if differs else ReceiveOutcome.KNOWN
@@ -245,7 +245,7 @@ class Outbox(OutboxReader):
 
     def delete_run(self, run: str, namespace: str, limit: int) -> None:
         """Delete the row of a run, its pruned names, and up to *limit* of its STFs."""
-        for table in ("pruned", "pruned_run", "run"):
+        for table in ("pruned", "pruned_run", "elsewhere", "run"):
             self._db.table(table).delete_where("run = ? and namespace = ?", [run, namespace])
         ids = "select id from stf where run = ? and namespace = ? limit ?"
         self._db.table("stf").delete_where(f"id in ({ids})", [run, namespace, limit])
@@ -286,6 +286,8 @@ insert into stf (namespace, run, run_id, filename, sequence, size_bytes, checksu
 select :namespace, :run, :run_id, :filename, :sequence, :size_bytes, :checksum, :tf_count, :execution_id, :body,
        :origin, :state, :now, :now, :born_at, :born_at, :preexisting
 where not exists (select 1 from pruned where namespace = :namespace and run = :run and filename = :filename)
+  and not exists (select 1 from elsewhere
+                  where namespace = :namespace and run = :run and filename = :filename and finished)
 on conflict (namespace, run, filename) do nothing"""
 _RECEIVED_HISTORY = """
 insert into history (stf, life, dest, at, note, reported_at)

@@ -17,12 +17,13 @@ from fastmon_daemon.base.links import links_for, remedy_if_down
 from fastmon_daemon.base.text import count_of, escape_controls
 from fastmon_daemon.outbox import OutboxReader, RunRow, open_for_reading, shortage
 from fastmon_daemon.presence.stuck import LinkStatus, StuckRule, StuckStfs, latest_link_statuses
+from fastmon_daemon.settings import accounts_for_runs
 from fastmon_daemon.statechart import StateMachine, load_statechart
 
 ALL_WELL = "all well"
 KINDS = (
     "no daemon", "daemon silent", "engine stalled", "database not writable", "intake stopped", "link blocked",
-    "link down", "worker failing", "stuck", "runs incomplete",
+    "link down", "worker failing", "shared queue", "stuck", "runs incomplete",
 )  # fmt: skip
 """The kinds of problems, the most severe first."""
 _ERRORS = frozenset({"engine stalled", "link blocked"})
@@ -44,7 +45,7 @@ class AssessmentRule:
     run_chart: StateMachine
     min_free_mb: int
     reconciles: bool
-    """Whether this daemon accounts for the STFs of each run; if another one does, STFs may be missing here."""
+    """Whether this daemon accounts for the STFs of each run."""
 
 
 def assessment_rule(value: Callable[[str], Any]) -> AssessmentRule:
@@ -56,7 +57,7 @@ def assessment_rule(value: Callable[[str], Any]) -> AssessmentRule:
         stuck=stuck,
         run_chart=load_statechart("run"),
         min_free_mb=value("min_free_mb"),
-        reconciles=value("reconcile"),
+        reconciles=accounts_for_runs(value("reconcile"), value("subscribe"), value("mode")),
     )
 
 
@@ -74,6 +75,10 @@ class ProcessState:
     """Failing worker -> its error."""
     calls: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Link -> calls of STFs `in_flight`, and their `limit` now."""
+    shared_queue_fault: str = ""
+    """What is wrong with the daemons that share our queue."""
+    reconcilers: tuple[str, ...] | None = None
+    """Those of them, or us, that process missed STFs; None without a shared queue."""
     silent: str = ""
     """Why the daemon did not answer, if it should have."""
     known_since: Mapping[str, str] = field(default_factory=dict)
@@ -237,6 +242,9 @@ def _process_problems(process: ProcessState, now: datetime, shortage: str | None
     if process.fault:
         name = "database not writable"
         yield Problem(kind=name, name=name, reason=process.fault, since=since(name), remedy="work resumes by itself")
+    if process.shared_queue_fault:
+        name, remedy = "shared queue", 'see docs/scaling.md, "Several daemons on one queue"'
+        yield Problem(kind=name, name=name, reason=process.shared_queue_fault, since=since(name), remedy=remedy)
     for worker, error in process.worker_errors.items():
         name = f"{worker} failing"
         yield Problem(kind="worker failing", name=name, reason=error, since=since(name), remedy="see the log")
@@ -327,8 +335,7 @@ def _missing(reports: OutboxReader, run: RunRow) -> int:
     """How many STFs of a run are expected, or listed by the monitor, and were not received."""
     if not run.expected:  # do not count the STFs of a long run each second for nothing
         return len(run.absent)
-    known = sum(reports.runs.counts_by_state(run).values()) + reports.runs.pruned(run)
-    return max(0, run.expected - known, len(run.absent))
+    return max(0, run.expected - reports.runs.known_count(run), len(run.absent))
 
 
 class Assessor:

@@ -121,6 +121,11 @@ class HealthChecker:
             last_completed=self.reports.last_transition_to(rule.chart.success_state),
         )
 
+    def done_before(self) -> str:
+        """Return the time before which no STF was received that is unfinished."""
+        now = self.clock.now()
+        return self.reports.done_before(now)
+
     def run(self) -> RunRow | None:
         """Return the run with the latest message, if any."""
         return next(iter(self.reports.runs.latest(1)), None)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 
 from fastmon_daemon import __version__
 from fastmon_daemon.monitor import AgentClient
+from fastmon_daemon.monitor.directory import AGENT_TYPE, Statement
+from fastmon_daemon.monitor.rows import MAX_DESCRIPTION
 from fastmon_daemon.presence.health import Health, HealthChecker, StfCounts
-from fastmon_daemon.presence.identity import AGENT_TYPE
 from fastmon_daemon.presence.periodic_worker import BestEffortCall
 
 EVERY_S = 15.0
@@ -20,7 +21,6 @@ CHECK_S = 1.0
 READY_AFTER_S = 5.0
 """Seconds without work until the state is READY: STFs that come one by one do not cost two heart-beats each."""
 EXITED = "EXITED"
-_DESCRIPTION_MAX = 500
 
 
 class Heartbeat:
@@ -33,8 +33,12 @@ class Heartbeat:
         namespace: str,
         health_checker: HealthChecker,
         registration: Mapping[str, Callable[[], object]],
+        statement: Callable[[str], Statement],
     ) -> None:
-        """*registration*: calls by name, each made once after the first heart-beat."""
+        """*registration*: calls by name, each made once after the first heart-beat.
+
+        *statement* returns what we tell other daemons, from the time before which all STFs are done.
+        """
         self._client = client
         self._name = name
         self._namespace = namespace
@@ -44,6 +48,7 @@ class Heartbeat:
         self._count = BestEffortCall("counts", self._monotonic)
         self._register = [(BestEffortCall(name, self._monotonic), call) for name, call in registration.items()]
         """Calls that have not succeeded yet."""
+        self._statement = statement
         self._sent: tuple[object, ...] = ()
         self._sent_counts: StfCounts | None = None
         self._sent_at = self._monotonic()
@@ -105,15 +110,16 @@ class Heartbeat:
 
     def _row(self, health: Health, status: str, state: str, counts: StfCounts) -> dict[str, object]:
         connected = "connected" if health.connected else "disconnected" if health.disconnected else "not used"
-        sentences = [
-            f"{health.line}.",
+        sentences = " ".join([
             f"Fast monitoring agent {__version__}. MQ: {connected}.",
             f"{counts.active} STFs active, {counts.completed} completed, {counts.failed} failed.",
-        ]
+            str(self._statement(self._health_checker.done_before())),
+        ])  # fmt: skip
+        line = f"{health.line}."[: MAX_DESCRIPTION - len(sentences) - 1]
         return {
             "instance_name": self._name,
             "agent_type": AGENT_TYPE,
-            "description": " ".join(sentences)[:_DESCRIPTION_MAX],
+            "description": f"{line} {sentences}",
             "status": status,
             "agent_url": None,
             "namespace": self._namespace,

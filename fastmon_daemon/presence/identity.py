@@ -7,10 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from fastmon_daemon.monitor import AgentClient
+from fastmon_daemon.monitor.directory import AGENT_TYPE
 from fastmon_daemon.outbox import Outbox
-
-AGENT_TYPE = "fastmon"
-"""Our agent type at the monitor; it rejects stages unless this is lower case."""
 
 _KEY = "agent_name"
 _NAME_MAX = 100

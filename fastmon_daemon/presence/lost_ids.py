@@ -16,8 +16,8 @@ from fastmon_daemon.base.backoff import Backoff
 from fastmon_daemon.base.errors import FastmonError
 from fastmon_daemon.messages import run_identity
 from fastmon_daemon.monitor import STAGES, WORKFLOWS, AgentClient, UnreadableRow, id_in, optional_id_in, text_in
+from fastmon_daemon.monitor.directory import AGENT_TYPE
 from fastmon_daemon.outbox import StageKeys, Stf
-from fastmon_daemon.presence.identity import AGENT_TYPE
 
 EVERY_S = 600.0
 """Least seconds between two lookups."""

@@ -10,8 +10,8 @@ from typing import Any
 from uuid import UUID
 
 from fastmon_daemon.base.clock import parse_timestamp
+from fastmon_daemon.monitor.directory import AGENT_TYPE
 from fastmon_daemon.outbox import HistoryRow, PendingReport, Stf
-from fastmon_daemon.presence.identity import AGENT_TYPE
 from fastmon_daemon.statechart import StateMachine
 
 DAQ_STATES = ("no_beam", "beam", "run", "calib", "test")

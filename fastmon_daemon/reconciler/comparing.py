@@ -53,16 +53,18 @@ class RunComparator:
             return  # it was released while it was polled
         monotonic = self._config.clock.monotonic()
         self._record_poll(outbox, row, listing, poll_state, now)
+        self._note_finished_claims(outbox, row, run)
         known = outbox.runs.known_names(row)
         absent = [stf for stf in listing.stfs if stf.stf_filename not in known]
-        unqueued = run.without_backfill(absent)
+        held, settled = self._by_claim(absent, run)
+        unqueued = run.without_backfill(stf for stf in absent if stf.stf_filename not in run.claims)
         idle_s = 0.0 if unqueued or not listing.stfs else poll_state.listened_s
         row = self._end(outbox, row, listing.ended_at, idle_s, now)
         missed = poll_state.find_missed(
             unqueued, self._grace_s(row), monotonic, partial(self._is_coming, row, poll_state)
         )
         origin = Origin.POLLED if row.nameless else Origin.RECOVERED
-        self._backfill.add(run, [MissedStf(row, stf, origin) for stf in missed])
+        self._backfill.add(outbox, run, [MissedStf(row, stf, origin) for stf in (*missed, *settled)])
         row = self._expect(outbox, row, len(listing.stfs), poll_state)
         unlisted = self._unlisted(outbox, row, listing)
         all_here = (
@@ -71,11 +73,28 @@ class RunComparator:
             and len(known) >= row.expected
             and len(listing.stfs) >= self._listable_count(outbox, row)
         )
-        pause_s = self._pause_s(outbox, row, poll_state, now, all_here=all_here)
+        pause_s = self._pause_s(outbox, row, run, now, all_here=all_here)
         if len(missed) < len(unqueued):
             pause_s = poll_state.until_missed(self._grace_s(row), monotonic, pause_s)
         at = None if pause_s is None else now + timedelta(seconds=pause_s)
-        outbox.runs.record_poll(row, at, len(listing.stfs), [stf.stf_filename for stf in absent], unlisted)
+        nobodys = [stf.stf_filename for stf in absent if stf.stf_filename not in held]
+        outbox.runs.record_poll(row, at, len(listing.stfs), nobodys, unlisted)
+
+    def _note_finished_claims(self, outbox: Outbox, row: RunRow, run: TrackedRun) -> None:
+        """Note what other daemons have finished, as far as their heart-beats show it."""
+        peers = self._config.peers.latest
+        for name, claim in list(run.claims.items()):
+            if claim.is_whole and (claim.agent or peers.sharing) and peers.is_done(claim):
+                outbox.runs.record_elsewhere(row, name, claim.agent, finished=True)
+                del run.claims[name]
+
+    def _by_claim(self, absent: list[StfFile], run: TrackedRun) -> tuple[set[str], list[StfFile]]:
+        """The names of those that other daemons have, and those whose claim does not hold any more: look them up."""
+        peers, names = self._config.peers.latest, {stf.stf_filename for stf in absent}
+        run.claims = {name: claim for name, claim in run.claims.items() if name in names}
+        held = {name for name, claim in run.claims.items() if claim.names_stf and peers.holds(claim)}
+        settled = [stf for stf in absent if (claim := run.claims.get(stf.stf_filename)) and not peers.holds(claim)]
+        return held, run.without_backfill(settled)
 
     def compare_now(
         self, outbox: Outbox, key: tuple[str, str], listed: list[StfFile], by: str, now: datetime
@@ -98,7 +117,7 @@ class RunComparator:
         known, tracked = outbox.runs.known_names(row), self._runs.get(namespace, run)
         absent = [stf for stf in listed if stf.stf_filename not in known]
         unqueued = tracked.without_backfill(absent)
-        self._backfill.add(tracked, [MissedStf(row, stf, Origin.RECOVERED, by) for stf in unqueued])
+        self._backfill.add(outbox, tracked, [MissedStf(row, stf, Origin.RECOVERED, by) for stf in unqueued])
         unlisted = set(row.unlisted) - {stf.stf_filename for stf in listed}
         outbox.runs.record_poll(row, now, len(listed), [stf.stf_filename for stf in absent], unlisted)
         return ReconcileResult(run, len(listed), len(known), [stf.stf_filename for stf in unqueued])
@@ -172,17 +191,15 @@ class RunComparator:
             outbox.runs.expect(row, count, MONITOR)
         return outbox.runs.get(row.namespace, row.run) or row
 
-    def _pause_s(
-        self, outbox: Outbox, row: RunRow, poll_state: RunPollState, now: datetime, *, all_here: bool
-    ) -> float | None:
+    def _pause_s(self, outbox: Outbox, row: RunRow, run: TrackedRun, now: datetime, *, all_here: bool) -> float | None:
         """Seconds until the next poll, unless absent STFs need one sooner; None: no further poll."""
-        intervals = self._config.intervals
+        intervals, poll_state = self._config.intervals, run.poll_state
         if self._is_open(row):
             usual_s = intervals.unnamed_run_s if row.nameless else intervals.open_run_s
             return min(max(usual_s, poll_state.idle_s / _IDLE_SHARE), intervals.max_pause_s)
         if all_here:
             return None
-        if poll_state.gives_up(intervals, row.expected):
+        if not run.claims and poll_state.gives_up(intervals, row.expected):
             self._log_given_up(outbox, row, now)
             return None
         return intervals.unnamed_run_s if row.nameless else intervals.ended_run_s

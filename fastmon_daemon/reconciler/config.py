@@ -9,6 +9,7 @@ from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.messages import Announce
 from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import RunRow
+from fastmon_daemon.runs.peers import PeerDirectory
 from fastmon_daemon.runs.poll_state import ReconcilerIntervals
 from fastmon_daemon.statechart import StateMachine
 
@@ -32,7 +33,11 @@ class ReconcilerConfig:
     announce_link: str | None = None
     """The link that *announce* needs; None: summaries are not published."""
     polls_all_runs: bool = True
-    """False (FASTMON_RECONCILE=off): only runs whose messages name no files are polled."""
+    """False (FASTMON_RECONCILE=off, and no shared queue): only runs whose messages name no files are polled."""
+    recovers: Callable[[], bool] = lambda: True
+    """Whether we process missed STFs; else another daemon of the queue does, and we only account for them."""
+    peers: PeerDirectory = field(default_factory=lambda: PeerDirectory(lambda: ([], None), "", ""))
+    """The other daemons."""
     refuse_if_short: Callable[[], None] = lambda: None
     """Raises StorageUnavailable if disk space is short: messages then wait at the broker, and no STF is missed."""
     clock: Clock = field(default_factory=Clock)

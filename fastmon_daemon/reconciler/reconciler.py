@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -42,6 +43,7 @@ class Reconciler:
         self._comparator = RunComparator(config, runs, self.backfill)
         self._finalizer = RunFinalizer(config, runs)
         self._unknown_runs = UnknownRunDetector(config)
+        self._peers_due = -math.inf
         self._poll_all = threading.Event()
         self._poll_all.set()
 
@@ -70,6 +72,14 @@ class Reconciler:
             self._finalizer.complete_runs(outbox, now)
             yield from self._finalizer.tasks(outbox)
             yield from self._unknown_runs.tasks()
+        yield from self._peers()
+
+    def _peers(self) -> Iterator[BackgroundTask]:
+        """Of a shared queue: who else is there, and who reconciles; it must be seen within a minute if nobody does."""
+        peers, now = self._config.peers, self._config.clock.monotonic()
+        if peers.shares and now >= self._peers_due and self._config.allows_calls("monitor"):
+            self._peers_due = now + self._config.intervals.peers_s
+            yield BackgroundTask("monitor", peers.refresh, lambda _outbox, _answer, _now: None)
 
     def reconcile(
         self, run: str, namespace: str, listed: list[StfFile], by: str
@@ -110,6 +120,8 @@ class Reconciler:
         def call() -> RunListing:
             started_at = config.clock.monotonic()  # the call may have waited in the pool's queue
             stfs = config.monitor.stf_files(number, at_least=row.monitor_count or 0)
+            if config.peers.shares or run.claims:
+                config.peers.refresh()
             key = next((stf.run_key for stf in stfs), None) if asks_end else None
             ended_at = None
             with suppress(TransientError):  # the list counts anyway, and the next poll asks for the end again

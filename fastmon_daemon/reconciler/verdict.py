@@ -39,6 +39,10 @@ class Verdict:
     """STFs that came by message, or by the poll that a message without file name requested."""
     recovered: int
     """STFs that came by backfill: their messages were missed."""
+    elsewhere: int = 0
+    """STFs that other daemons have finished, which share the work with this one."""
+    elsewhere_unfinished: int = 0
+    """STFs that other daemons have not finished yet."""
     skipped: int
     completed: int
     failed: int
@@ -63,13 +67,19 @@ class Verdict:
         """The verdict as one JSON object."""
         return json.dumps(asdict(self))
 
+    def counts(self) -> dict[str, int]:
+        """The counts of STFs by name; those of other daemons only if there are any."""
+        names = ("received", "recovered", "skipped", "completed", "failed", "discarded", "unfinished", "missing")
+        counts = {name: getattr(self, name) for name in names}
+        others = {"elsewhere": self.elsewhere, "elsewhere unfinished": self.elsewhere_unfinished}
+        return counts | {name: count for name, count in others.items() if count}
+
     @property
     def line(self) -> str:
         """The counts in one line."""
         by = f" ({self.expected_by})" if self.expected_by else ""
         expected = "unknown" if self.expected is None else f"{self.expected}{by}"
-        names = ("received", "recovered", "skipped", "completed", "failed", "discarded", "unfinished", "missing")
-        counts = ", ".join(f"{name} {getattr(self, name)}" for name in names)
+        counts = ", ".join(f"{name} {count}" for name, count in self.counts().items())
         tfs = self.tf_files
         return f"expected {expected}, {counts}; TF files {tfs.registered} registered, {tfs.announced} announced"
 
@@ -83,10 +93,11 @@ def judge(reports: Runs, row: RunRow, charts: tuple[StateMachine, StateMachine],
     if saved := _saved(reports, row, counts):
         return saved
     chart, run_chart = charts
+    others = reports.elsewhere(row)
     after = {trigger: _after(trigger, chart, counts) for trigger in ("skip", "close_stf", "fail", "discard")}
-    missing, ranges = _missing(row, counts, reports.sequences(row))
+    missing, ranges = _missing(row, sum(counts.values()) + others.total, reports.sequences(row))
     recovered = reports.recovered(row)
-    reasons = tuple(_incomplete_reasons(row, charts, counts, missing))
+    reasons = tuple(_incomplete_reasons(row, charts, counts, missing, others.unfinished))
     began, ended = reports.window(row)
     if run_chart.may(row.state, "end_run"):
         ended = format_timestamp(now)
@@ -102,6 +113,8 @@ def judge(reports: Runs, row: RunRow, charts: tuple[StateMachine, StateMachine],
         monitor_count=row.monitor_count,
         received=sum(counts.values()) - recovered,
         recovered=recovered,
+        elsewhere=others.finished,
+        elsewhere_unfinished=others.unfinished,
         skipped=after["skip"],
         completed=after["close_stf"],
         failed=after["fail"],
@@ -129,7 +142,9 @@ def incomplete_reasons(
     """
     if saved := _saved(reports, row, counts):
         return saved.incomplete_reasons
-    return tuple(_incomplete_reasons(row, charts, counts, _missing_count(row, counts)))
+    others = reports.elsewhere(row)
+    missing = _missing_count(row, sum(counts.values()) + others.total)
+    return tuple(_incomplete_reasons(row, charts, counts, missing, others.unfinished))
 
 
 def _saved(reports: Runs, row: RunRow, counts: dict[str, int]) -> Verdict | None:
@@ -148,12 +163,12 @@ def _saved(reports: Runs, row: RunRow, counts: dict[str, int]) -> Verdict | None
         incomplete_reasons=(f"complete with {saved.expected or 0} STFs before, now {row.expected} expected",),
         expected=row.expected,
         expected_by=row.expected_by,
-        missing=max(0, row.expected - pruned - sum(counts.values())),
+        missing=_missing_count(row, reports.known_count(row)),
     )
 
 
 def _incomplete_reasons(
-    row: RunRow, charts: tuple[StateMachine, StateMachine], counts: dict[str, int], missing: int
+    row: RunRow, charts: tuple[StateMachine, StateMachine], counts: dict[str, int], missing: int, elsewhere: int
 ) -> Iterator[str]:
     """The only rule: a run without any of these is complete."""
     chart, run_chart = charts
@@ -164,19 +179,21 @@ def _incomplete_reasons(
         yield "not ended"
     elif row.expected is None:
         yield "total unknown"
-    if missing:
-        yield f"missing: {missing}"
-    if row.absent:
-        yield f"listed by the monitor, not received yet: {len(row.absent)}"
+    yield from _counted({
+        "missing": missing,
+        "not finished by other daemons": elsewhere,
+        "listed by the monitor, not received yet": len(row.absent),
+    })  # fmt: skip
     completed, ended = _after("close_stf", chart, counts), not run_chart.may(row.state, "end_run")
     if row.unlisted:
         yield f"with TF files, but not listed by the monitor in this run: {len(row.unlisted)} ({row.unlisted[0]} ...)"
     elif row.monitor_count is not None and row.monitor_count < completed and ended and row.poll_at:
         yield f"completed: {completed}, listed by the monitor: {row.monitor_count}"  # until the poll that is due
-    if failed := _after("fail", chart, counts):
-        yield f"failed: {failed}"
-    if unfinished := _unfinished(chart, counts):
-        yield f"unfinished: {unfinished}"
+    yield from _counted({"failed": _after("fail", chart, counts), "unfinished": _unfinished(chart, counts)})
+
+
+def _counted(counts: dict[str, int]) -> Iterator[str]:
+    return (f"{what}: {count}" for what, count in counts.items() if count)
 
 
 def _after(trigger: str, chart: StateMachine, counts: dict[str, int]) -> int:
@@ -187,11 +204,11 @@ def _unfinished(chart: StateMachine, counts: dict[str, int]) -> int:
     return sum(count for state, count in counts.items() if not chart.is_finalized(state))
 
 
-def _missing_count(row: RunRow, counts: dict[str, int]) -> int:
-    return max(0, (row.expected or 0) - sum(counts.values()))
+def _missing_count(row: RunRow, known: int) -> int:
+    return max(0, (row.expected or 0) - known)
 
 
-def _missing(row: RunRow, counts: dict[str, int], sequences: set[int]) -> tuple[int, str]:
+def _missing(row: RunRow, known: int, sequences: set[int]) -> tuple[int, str]:
     """How many STFs are missing, and their sequence numbers; a run counts from 1, or from 0 if we saw that."""
     if not row.claimed:
         return 0, ""
@@ -200,7 +217,7 @@ def _missing(row: RunRow, counts: dict[str, int], sequences: set[int]) -> tuple[
     if row.expected is None:
         gaps = list(_gaps(sequences, first, last))
         return _length(gaps), format_ranges(gaps)
-    missing = _missing_count(row, counts)
+    missing = _missing_count(row, known)
     gaps = list(_gaps(sequences, first, first + row.expected - 1)) if missing else []
     if _length(gaps) != missing:  # the run does not count from 1: only gaps between known numbers are certain
         gaps = list(_gaps(sequences, min(sequences, default=1), last)) if missing else []

@@ -44,6 +44,8 @@ class ReconcilerIntervals:
     """Between two heart-beats in the database, from which the next process knows the downtime."""
     unknown_runs_s: float = 60.0
     """Time between a restored subscription and the search for unknown runs."""
+    peers_s: float = 12.0
+    """Between two looks at the other daemons of a shared queue."""
     retry_s: float = 10.0
     """After a poll without an answer, or a summary that could not be sent."""
     lookups_per_s: float = 50.0

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from fastmon_daemon.base.backoff import Backoff
 from fastmon_daemon.monitor import StfFile
 from fastmon_daemon.outbox import Origin, RunRow
+from fastmon_daemon.runs.peers import Claim
 from fastmon_daemon.runs.poll_state import RunPollState
 
 MAX_RUNS = 1000
@@ -52,7 +53,7 @@ class RetryTimer:
 
 @dataclass(slots=True, eq=False)
 class TrackedRun:
-    """One run in this process. All fields but the next three belong to the engine's thread."""
+    """One run in this process. All fields but the next four belong to the engine's thread."""
 
     purged: bool = False
     """An operator purged it: later answers are dropped. If the run begins again, it gets another object."""
@@ -60,6 +61,8 @@ class TrackedRun:
     """Its row is on disk: a message that only shows that it goes on need not be stored."""
     is_claimed: bool = False
     """A message that bears our namespace is on disk."""
+    seen_at: float = -math.inf
+    """When it was last recorded that an STF of the run was heard of, which another daemon of the queue gets."""
     namespace_checked: bool = False
     """A lookup found no TF files of another namespace at one of its STFs."""
     poll_state: RunPollState = field(default_factory=RunPollState)
@@ -68,6 +71,8 @@ class TrackedRun:
     lookups_waiting: dict[str, MissedStf] = field(default_factory=dict)
     lookups_in_flight: dict[str, MissedStf] = field(default_factory=dict)
     lookup_failures: Counter[str] = field(default_factory=Counter)
+    claims: dict[str, Claim] = field(default_factory=dict)
+    """Listed STFs that other daemons have, or may have, by file name."""
     finalize_timer: RetryTimer = field(default_factory=RetryTimer)
     finalize_counts: dict[str, int] = field(default_factory=dict)
     """State -> number of its STFs, when it was last found incomplete; a change restarts the pauses."""

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 
 from fastmon_daemon.base.errors import LinkDown
@@ -26,8 +27,19 @@ _NO_SENDER = "not connected to the broker: FASTMON_NOTIFY is not stomp"
 class Brokers:
     """The connections that the settings need; either may be None."""
 
-    def __init__(self, intake: BrokerConnection | None, sender: BrokerConnection | None, *, announces: bool) -> None:
-        """*announces*: work waits for *sender*; else only status messages use it."""
+    def __init__(
+        self,
+        intake: BrokerConnection | None,
+        sender: BrokerConnection | None,
+        runs: BrokerConnection | None = None,
+        *,
+        announces: bool,
+    ) -> None:
+        """*announces*: work waits for *sender*; else only status messages use it.
+
+        *runs* receives run messages, if *intake* is a queue that we share.
+        """
+        self._runs = runs
         self._intake = intake
         self._sender = sender
         self._announces = announces
@@ -96,32 +108,43 @@ class Brokers:
 
     def _all(self) -> Iterator[BrokerConnection]:
         """The sender first: messages that arrive are announced on it."""
-        return (each for each in (self._sender, self._intake) if each is not None)
+        return (each for each in (self._sender, self._runs, self._intake) if each is not None)
 
     def _needed(self) -> Iterator[BrokerConnection]:
-        return (each for each in self._all() if each is self._intake or self._announces)
+        return (each for each in self._all() if each is self._intake or (each is self._sender and self._announces))
 
 
-def make_brokers(
+def make_brokers(  # noqa: PLR0913 (all by name but the first two)
     context: ProcessContext,
     instance: str,
     *,
     accept: Accept,
+    accept_runs: Accept,
+    may_subscribe: Callable[[], None],
     changed: Callable[[str, LinkStateChange], None],
     stopping: threading.Event,
     once: bool,
 ) -> Brokers:
     """Make the connections. *accept* gets each message, *changed* the link and each change of it.
 
+    If several daemons share a queue, *accept_runs* gets the messages of the topic, of which each needs all that are
+    about runs, and *may_subscribe* raises LinkBlocked if we would take the messages of others.
+
     With *once* nothing arrives, and no status is sent.
     """
     settings = context.settings
     parameters = partial(broker_parameters, context, instance)
-    intake = sender = None
+    intake = sender = runs = None
     if settings.mode == "message" and not once:
         intake = BrokerConnection(
-            parameters(subscribe=True), accept=accept, changed=partial(changed, INTAKE), stopping=stopping
-        )
+            replace(parameters(subscribe=True), may_subscribe=may_subscribe),
+            accept=accept, changed=partial(changed, INTAKE), stopping=stopping,
+        )  # fmt: skip
+    if settings.shared_queue and not once:
+        runs = BrokerConnection(
+            parameters(subscribe=True).for_runs(settings.topic_of_runs, durable=settings.durable),
+            accept=accept_runs, changed=None, stopping=stopping, name="run message link",
+        )  # fmt: skip
     announces = settings.notify == "stomp"
     if announces or (intake is not None and settings.notify == "off"):
         sender = BrokerConnection(
@@ -131,4 +154,4 @@ def make_brokers(
             stopping=stopping,
             name="announcement link",
         )
-    return Brokers(intake, sender, announces=announces)
+    return Brokers(intake, sender, runs, announces=announces)

@@ -133,7 +133,8 @@ def broker_parameters(context: ProcessContext, instance: str, *, subscribe: bool
         password=SecretReader(values, password, settings.broker_password, context.secrets),
         subscribe=settings.subscribe if subscribe else "",
         announce=settings.announce,
-        durable=settings.durable and subscribe,
+        shares_queue=bool(settings.shared_queue),
+        durable=settings.durable and subscribe and not settings.shared_queue,  # a queue keeps its messages anyway
         client_id=settings.client_id or f"fastmon-{settings.namespace}-{instance}",
         use_ssl=settings.broker_use_ssl,
         ca_file=settings.broker_ca_file,

@@ -39,6 +39,7 @@ from fastmon_daemon.inspection.metrics import MetricsCollector
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.messages import Send
 from fastmon_daemon.monitor import MonitorClient
+from fastmon_daemon.monitor.directory import list_agents
 from fastmon_daemon.outbox import DatabaseLock, DiskSpaceGuard, Outbox, open_for_reading, open_outbox
 from fastmon_daemon.outbox.counting import count_committed
 from fastmon_daemon.outbox.pruner import Pruner
@@ -47,6 +48,7 @@ from fastmon_daemon.presence.identity import AgentName
 from fastmon_daemon.presence.periodic_worker import PeriodicWorker, WorkerErrors
 from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.reconciler import Reconciler
+from fastmon_daemon.runs.peers import PeerDirectory
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.service.brokers import make_brokers
 from fastmon_daemon.service.clients import monitor_client
@@ -145,6 +147,11 @@ class Daemon:
         self.monitor = monitor_client(context)
         self._disk_space = DiskSpaceGuard(context.database, settings.min_free_mb, self._clock.monotonic)
         self._parents = Parents(self.monitor, self._agent_name)
+        self._peers = PeerDirectory(
+            lambda: (list_agents(self.monitor), self.monitor.response_clock.date()),
+            self._agent_name, settings.namespace, destination=settings.shared_queue, reconcile=settings.reconcile,
+            clock=self._clock,
+        )  # fmt: skip
         runs = TrackedRuns(purged=self._parents.forget)
         handler = MessageHandler(
             context.database,
@@ -155,11 +162,14 @@ class Daemon:
             refuse_if_short=self._disk_space.check,
             wake=self.inbox.wake,
             clock=self._clock,
+            shares_queue=self._peers.shares,
         )
+        self._queue_fault = handler.queue_fault
         self._actions = OperatorActions(self._charts[0], handler, alone=False)
         self._brokers = make_brokers(
-            context, instance, accept=handler.prepare, changed=self._link_changed, stopping=self._stopping, once=once
-        )
+            context, instance, accept=handler.prepare, accept_runs=handler.prepare_run_message,
+            may_subscribe=self._peers.may_subscribe, changed=self._link_changed, stopping=self._stopping, once=once,
+        )  # fmt: skip
         self._announce = self.monitor.announce if settings.notify == "rest" else self._brokers.announce
         self._send: Send = self.monitor.announce if settings.notify == "rest" else self._brokers.send
         self._links = links_for(settings.notify)
@@ -215,6 +225,7 @@ class Daemon:
             self.errors,
             self.assessor,
             row_was_read=self._parents.row_was_read,
+            statement=self._peers.statement,
             heartbeats=not once,
         )
         self._live = LiveSettings(
@@ -263,7 +274,9 @@ class Daemon:
             announce=self._announce,
             announce_link=self._links.get(ANNOUNCE_STEP),  # none with FASTMON_NOTIFY=off
             is_selected=self._fractions.selects,
-            polls_all_runs=self._settings.reconcile,
+            polls_all_runs=self._settings.reconcile != "off" or self._peers.shares,
+            recovers=self._peers.recovers,
+            peers=self._peers,
             refuse_if_short=self._disk_space.check,
             clock=self._clock,
         )
@@ -313,6 +326,8 @@ class Daemon:
             intake_fault=self._brokers.intake_fault or (self._watcher.fault() if self._watcher else ""),
             worker_errors=self.errors.now(),
             calls=self._calls(),
+            shared_queue_fault=self._peers.fault() or self._queue_fault(),
+            reconcilers=tuple(self._peers.reconcilers) if self._peers.shares else None,
         )
 
     def _calls(self) -> dict[str, dict[str, int]]:

@@ -22,6 +22,7 @@ from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.intake.seen_file_cache import SeenFileCache
 from fastmon_daemon.intake.watcher import Watcher
 from fastmon_daemon.messages import Announce
+from fastmon_daemon.monitor.directory import Statement
 from fastmon_daemon.outbox import Outbox, ReceiveOutcome, Stf, attach
 from fastmon_daemon.presence.agent import Presence
 from fastmon_daemon.presence.assessment import Assessor
@@ -120,11 +121,12 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
     assessor: Assessor,
     *,
     row_was_read: Callable[[Stf, int | None], object],
+    statement: Callable[[str], Statement],
     heartbeats: bool,
 ) -> Presence:
     """Make the reporters that the settings enable; heart-beats and status messages only with *heartbeats*.
 
-    *row_was_read* is that of `StageReporter`.
+    *row_was_read* is that of `StageReporter`, *statement* that of `Heartbeat`.
 
     Status messages go the same way as announcements: by REST, or else by the connection that announces. Log shipping
     starts at once.
@@ -152,7 +154,7 @@ def make_presence(  # noqa: PLR0913 (the parts of the daemon)
         destination = settings.subscribe if settings.mode == "message" else ""
         registration = registration_calls(client, name, namespace, user_name(context.values), destination)
         health = checker()
-        heartbeat = Heartbeat(client, name, namespace, health, registration)
+        heartbeat = Heartbeat(client, name, namespace, health, registration, statement)
         workers.append(
             PeriodicWorker("heart-beat", heartbeat.tick, _and_close(heartbeat.on_stop, health), errors=errors)
         )

@@ -6,7 +6,7 @@ from fastmon_daemon.settings.exposure import exposures
 from fastmon_daemon.settings.fields import MOST_WORKERS, ListenAddress, Setting, written
 from fastmon_daemon.settings.files import read_error, read_text
 from fastmon_daemon.settings.loader import LoadResult, read_settings
-from fastmon_daemon.settings.schema import Settings, all_settings, describe_unknown
+from fastmon_daemon.settings.schema import Settings, accounts_for_runs, all_settings, describe_unknown
 
 __all__ = [
     "MOST_WORKERS",
@@ -15,6 +15,7 @@ __all__ = [
     "LoadResult",
     "Setting",
     "Settings",
+    "accounts_for_runs",
     "all_settings",
     "database_to_read",
     "database_to_write",

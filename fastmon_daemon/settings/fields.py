@@ -169,6 +169,24 @@ def comma_list(what: str) -> Callable[[str], tuple[str, ...]]:
     return parse
 
 
+def as_subscription(text: str) -> str:
+    """Parse a destination to subscribe to."""
+    if text.startswith("/queue/") and "::" in text:
+        address, _, queue = text.removeprefix("/queue/").partition("::")
+        raise ValueError(
+            "Artemis would make the topic unusable for everybody until it restarts: "
+            f"use /topic/{address}::{queue} for a shared queue of the topic, or /queue/{queue} for a queue of its own"
+        )
+    return as_text(text)
+
+
+def as_reconcile(text: str) -> str:
+    """Parse FASTMON_RECONCILE: a boolean, or auto."""
+    if text.lower() not in {"auto", *_SWITCH}:
+        raise ValueError("must be on, off or auto")
+    return "auto" if text.lower() == "auto" else "on" if as_switch(text) else "off"
+
+
 def as_switch(text: str) -> bool:
     """Parse a boolean, in upper or lower case."""
     if text.lower() not in _SWITCH:

@@ -4,6 +4,7 @@ The environment and the folders are parameters of `Settings.load`; nothing here 
 """
 # ruff: noqa: RUF009 - setting() is dataclasses.field() with our metadata, which the rule cannot see
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -27,6 +28,8 @@ from fastmon_daemon.settings.fields import (
     as_optional,
     as_optional_url,
     as_path,
+    as_reconcile,
+    as_subscription,
     as_switch,
     as_testbed_config,
     as_text,
@@ -39,6 +42,9 @@ from fastmon_daemon.settings.fields import (
     whole,
 )
 from fastmon_daemon.settings.loader import read_settings
+
+_VIRTUAL_TOPIC = re.compile(r"/queue/Consumer\.[^.]+\.(.+)")
+"""ActiveMQ Classic: the queue of one group of consumers, and the topic whose messages it gets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +83,17 @@ class Settings:
         "ACTIVEMQ_SSL_KEY_FILE", "", "Private key (PEM) of the client certificate.", as_file
     )
     subscribe: str = setting(
-        "FASTMON_SUBSCRIBE", "/topic/epictopic", "Broker destination to subscribe to for STF messages.", as_text
+        "FASTMON_SUBSCRIBE",
+        "/topic/epictopic",
+        "Broker destination to subscribe to for STF messages: a topic, or a queue that several daemons share.",
+        as_subscription,
+    )
+    runs_topic: str = setting(
+        "FASTMON_RUNS_TOPIC",
+        "",
+        "Topic of run messages if FASTMON_SUBSCRIBE is a queue: each daemon needs all of them. Default: the topic that "
+        "the queue names, else /topic/epictopic.",
+        as_text,
     )
     announce: tuple[str, ...] = setting(
         "FASTMON_ANNOUNCE",
@@ -200,12 +216,13 @@ class Settings:
         "FASTMON_STUCK_AFTER", "60", "Seconds without progress after which an STF counts as stuck.", POSITIVE
     )
     drain_s: float = setting("FASTMON_DRAIN_S", "8", "Seconds to wait at shutdown for in-flight work.", NOT_NEGATIVE)
-    reconcile: bool = setting(
+    reconcile: str = setting(
         "FASTMON_RECONCILE",
         "on",
         "Poll the monitor for missed STFs and close runs. If off, runs never close and are never pruned. "
-        "If several daemons share a queue, enable it on exactly one.",
-        as_switch,
+        "If several daemons share a queue, all close runs, and exactly one must process missed STFs: on for one and "
+        "off for the others, or auto for all: one of those that run does it.",
+        as_reconcile,
     )
     http: ListenAddress | None = setting(
         "FASTMON_HTTP",
@@ -249,6 +266,20 @@ class Settings:
     exposed: tuple[str, ...] = field(default=(), compare=False)
     """Warnings of files that contain a secret and that other users can read."""
 
+    @property
+    def shared_queue(self) -> str:
+        """The queue that this daemon shares with others; empty if it hears every message of a topic."""
+        return shared_queue(self.subscribe, self.mode)
+
+    @property
+    def topic_of_runs(self) -> str:
+        """The topic of run messages beside `shared_queue`; empty without a queue."""
+        if not self.shared_queue or self.runs_topic:
+            return self.runs_topic if self.shared_queue else ""
+        topic, shared, _ = self.subscribe.partition("::")
+        virtual = _VIRTUAL_TOPIC.fullmatch(self.subscribe)
+        return topic if shared else f"/topic/{virtual[1]}" if virtual else "/topic/epictopic"
+
     @classmethod
     def load(cls, environ: Mapping[str, str], *, working_folder: Path | None, home: Path | None) -> Self:
         """Read all settings; the environment overrides `.env`, which overrides `~/.env`.
@@ -261,6 +292,17 @@ class Settings:
         if result.errors:
             raise next(iter(result.errors.values()))
         return cls(**result.values, sources=result.sources, unknown=result.unknown, exposed=result.exposed)
+
+
+def shared_queue(subscribe: str, mode: str) -> str:
+    """Return the queue that a daemon with these settings shares with others; empty if there is none."""
+    is_queue = subscribe.startswith("/queue/") or "::" in subscribe
+    return subscribe if is_queue and mode == "message" else ""
+
+
+def accounts_for_runs(reconcile: str, subscribe: str, mode: str) -> bool:
+    """Return whether a daemon with these settings polls and closes runs."""
+    return reconcile != "off" or bool(shared_queue(subscribe, mode))
 
 
 def describe_unknown(name: str) -> str:

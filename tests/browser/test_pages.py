@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from selenium.webdriver.common.keys import Keys
 from fastmon_client.dashboard.acknowledgements import Acknowledgements
 from fastmon_client.dashboard.details import Summaries, TableDetails
 from fastmon_client.dashboard.guide import GUIDE
+from fastmon_client.session import now
 from fastmon_client.settings import monitor_from
 from tests.browser.browsing import Browser
 from tests.browser.front import PREFIX, Front, front_of
@@ -24,7 +26,7 @@ from tests.browser.gallery import states
 from tests.browser.test_page import SnapshotSource
 from tests.client.client_process import TOKEN, Experiment
 from tests.client.dashboard_server import Served, served
-from tests.client.snapshots import alarm, dead, run, snapshot, strip, tf_file
+from tests.client.snapshots import agent, alarm, dead, run, snapshot, strip, tf_file, tiles
 from tests.processes import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -97,7 +99,8 @@ def test_a_run_has_a_page_with_all_that_is_known_of_it(page: Browser, server: Se
         "Run 100014", "117 / 120", "STFs in the monitor's table", "41.3 GB", "1.42 s",
         "1 announced STFs are not in the monitor's table", "1 STF: 4", "swf.100014.000004.stf",
         "swf.100014.000003.stf", "STFs 1-4: 2 present; 1 incomplete (3); 1 missing (4)", "received \u2192 sampled",
-        "1 min 17 s", "connection refused", "lasting", "1 STF is missing: 4", "fastmon-agent-1", "Completed",
+        "1 min 17 s", "connection refused", "daemon to monitor",
+        "not ended by then", "1 STF is missing: 4", "fastmon-agent-1", "Completed",
     ):  # fmt: skip
         page.wait_for_text(text, "#run-view")
     assert address(page) == "?run=100014"
@@ -203,7 +206,9 @@ def test_the_guide_is_linked_from_each_alarm(page: Browser) -> None:
     assert page.axe_violations() == []
 
 
-def test_the_states_are_those_of_the_chart_with_their_counts(page: Browser, server: Served) -> None:
+def test_the_states_are_those_of_the_chart_with_their_counts(
+    page: Browser, server: Served, shown: SnapshotSource
+) -> None:
     chart = yaml.safe_load((ROOT / "statecharts" / "stf.yaml").read_text(encoding="utf-8"))
     page.open(f"{server.url}/?view=states")
     page.wait_for_text("unfinished: 12", "#states-view")
@@ -221,7 +226,48 @@ def test_the_states_are_those_of_the_chart_with_their_counts(page: Browser, serv
     assert sorted(labels) == sorted(names)
     for text in ("completed: all work is done; 3", "skipped: not selected; 5", "failed: an operator must look; 2"):
         page.wait_for_text(text, "#states-view")
+    daemon = {**tiles()["daemon"], "agents": [agent(completed=40), agent("fastmon-agent-2", completed=2)]}
+    shown.now = snapshot(tiles=tiles(daemon=daemon))
+    page.wait_for_text("completed: all work is done; 42", "#states-view")
+    page.wait_for_text("Unfinished and completed: as the daemon reports", "#states-view")
     assert page.axe_violations() == []
+
+
+# The report
+
+
+def test_a_report_is_made_for_a_chosen_time(page: Browser, server: Served, shown: SnapshotSource) -> None:
+    began = {"began_at": (now() - timedelta(hours=1)).isoformat()}
+    shown.now = snapshot(runs=[{**RUN_14, **began, "namespace": "<b>epic</b>"}])
+    page.wait_for_text("117 / 120", "#runs")
+    page.click("#report")
+    page.wait_for_text("Report for the next shift", "dialog")
+    wait_until(lambda: "night shift of" in page.text("#report-range"), "the shifts")
+    assert page.axe_violations() == []
+    page.run_script("document.getElementById('report-range').value = 'since=8h'")
+    press(page, Keys.TAB, Keys.TAB, "Ana", Keys.TAB, "Beam was lost.", Keys.ENTER, "Twice.")
+    page.click("dialog .primary")
+    wait_until(lambda: len(page.driver.window_handles) == 2, "the tab of the report")
+    page.driver.switch_to.window(page.driver.window_handles[1])
+    page.wait_for_text("fastmon report: last 8 h", "h1")
+    for text in (
+        "Ana",
+        "Beam was lost.",
+        "Twice.",
+        "100014 (<b>epic</b>)",
+        "swf.100014.000004.stf",
+        "STFs are missing",
+    ):
+        page.wait_for_text(text, "main")
+    assert page.axe_violations() == []
+    assert page.run_script("return document.documentElement.scrollWidth <= innerWidth")
+    assert page.console_errors() == []
+    page.driver.close()
+    page.driver.switch_to.window(page.driver.window_handles[0])
+    wait_until(lambda: not page.text("dialog"), "the dialog is closed")
+    press(page, "h")
+    page.wait_for_text("Report for the next shift", "dialog")
+    assert page.run_script("return document.getElementById('report-shifter').value") == "Ana"
 
 
 # Keys

@@ -23,6 +23,7 @@ from fastmon_daemon.checks import Check, CheckResult, CheckStatus, run_checks, r
 from fastmon_daemon.checks.broker import broker_checks
 from fastmon_daemon.checks.monitor import monitor_checks
 from fastmon_daemon.monitor import MonitorClient
+from fastmon_daemon.monitor.directory import Statement
 from fastmon_daemon.outbox import open_outbox
 from fastmon_daemon.service import ProcessContext, broker_parameters
 from fastmon_daemon.settings import Settings
@@ -182,6 +183,27 @@ def test_other_daemon_partial_selection_and_unknown_setting_are_warnings(testbed
     }  # fmt: skip
     assert "fastmon-agent-old-3 on h" in found["other daemons"]["found"]
     assert "FASTMON_SELECTION_FRACTION=1.0" in found["selection"]["hint"]
+
+
+def test_check_says_who_of_a_shared_queue_reconciles(testbed: LiveTestbed) -> None:
+    queue = "/queue/fastmon.work"
+
+    def others(mode: str) -> dict[str, str]:
+        return results_of(testbed.call("check", "--json", FASTMON_SUBSCRIBE=queue, FASTMON_RECONCILE=mode))[
+            "other daemons"
+        ]
+
+    assert f"{queue} is shared with no other daemon yet; this one reconciles" in others("auto")["found"]
+    statement = Statement("2026-11-21T20:00:00.000+00:00", "on", queue)
+    send_heartbeat(testbed, "fastmon-agent-far-1", description=f"all well. {statement}")
+    found = others("auto")
+    assert (found["status"], found["found"]) == (
+        "ok", f"{queue} is shared with fastmon-agent-far-1; fastmon-agent-far-1 reconciles"
+    )  # fmt: skip
+    found = others("on")
+    assert (found["status"], "2 daemons of" in found["found"]) == ("warning", True)
+    send_heartbeat(testbed, "x", namespace="other", description=str(statement))
+    assert "daemons of other namespaces take messages" in others("off")["found"]
 
 
 def test_own_agent_is_not_another_daemon(testbed: LiveTestbed) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from fastmon_client.dashboard.acknowledgements import Acknowledgements
 from fastmon_client.dashboard.api import Details
 from fastmon_client.dashboard.auth import DashboardToken
+from fastmon_client.dashboard.journal import Kept
 from fastmon_client.dashboard.server import listen, serve
 from tests.processes import DEADLINE_S
 
@@ -33,7 +34,8 @@ def served(
     sock = listen("127.0.0.1", port)
     port = sock.getsockname()[1]
     loop, until = asyncio.new_event_loop(), asyncio.Event()
-    main = serve(snapshot, sock, DashboardToken(token, port, public_host), until, acknowledgements, details)
+    kept = Kept(acknowledgements or Acknowledgements())
+    main = serve(snapshot, sock, DashboardToken(token, port, public_host), until, kept, details)
     thread = threading.Thread(target=loop.run_until_complete, args=(main,))
     thread.start()
     try:

@@ -57,7 +57,8 @@ def verdict(word: str = "DEGRADED", **changes: Any) -> dict[str, Any]:
 def agent(name: str = "fastmon-agent-1", **changes: Any) -> dict[str, Any]:
     return {
         "name": name, "namespace": "epic", "host": "daq-7", "state": "good", "status": "OK", "backlog": 12,
-        "heartbeat_at": "2026-11-21T20:56:52+00:00", "heartbeat_age_s": 4.2, "since": None, "text": "lives", **changes,
+        "completed": None, "heartbeat_at": "2026-11-21T20:56:52+00:00", "heartbeat_age_s": 4.2, "since": None,
+        "text": "lives", **changes,
     }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from fastmon_client.app_state import AppState
+from fastmon_client.app_state import AppState, Earlier
 from fastmon_client.intervals import Intervals
 from fastmon_client.message_filter import MessageFilter
 
@@ -19,11 +19,13 @@ class StateDriver:
     def __init__(
         self, *, run_ids: tuple[str, ...] = (), namespace: str | None = None, connected: bool = True,
         types: tuple[str, ...] = ("tf_file_registered",), agents: tuple[str, ...] = (),
-        topic: str | None = None, last: int = 0, **changes: Any,
+        topic: str | None = None, earlier: Earlier = Earlier(), **changes: Any,  # noqa: B008 (frozen)
     ) -> None:  # fmt: skip
         filter_ = MessageFilter(types=types, agents=agents, run_ids=run_ids, namespace=namespace)
         self.now = T0
-        self.state = AppState("http://localhost", filter_, T0, intervals=Intervals(**changes), topic=topic, last=last)
+        self.state = AppState(
+            "http://localhost", filter_, T0, intervals=Intervals(**changes), topic=topic, earlier=earlier
+        )
         if connected:
             self.state.connected(T0)
 

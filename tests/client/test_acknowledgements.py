@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from fastmon_client.dashboard.acknowledgements import FILE_NAME, MAX_NAME, Acknowledgements, StateInUse
+from fastmon_client.dashboard.acknowledgements import FILE_NAME, MAX_NAME, Acknowledgements
 from fastmon_client.dashboard.incidents import incidents_of
+from fastmon_client.state_folder import StateFolder, StateFolderError
 from tests.client.snapshots import alarm
 
 Open = Callable[[], Acknowledgements]
@@ -25,7 +27,12 @@ LATER = AT + timedelta(minutes=5)
 def opened(tmp_path: Path) -> Iterator[Callable[[], Acknowledgements]]:
     """Opens those in the folder of the test."""
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(closing(Acknowledgements(tmp_path)))
+
+        def open_() -> Acknowledgements:
+            stack.pop_all().close()  # the program before
+            return Acknowledgements(stack.enter_context(closing(StateFolder(tmp_path))))
+
+        yield open_
 
 
 def one(**changes: Any) -> dict[str, Any]:
@@ -53,7 +60,6 @@ def test_it_survives_a_restart_although_the_alarm_is_then_raised_later(opened: O
     kept = opened()
     kept.observe([one()], AT)
     kept.acknowledge(one(), "Ana", "", AT)
-    kept.close()
     again = opened()
     again.observe([], LATER)  # nothing is known yet
     again.observe([one(since=LATER.isoformat())], LATER)
@@ -104,12 +110,17 @@ def test_a_file_that_is_not_ours_is_put_aside(tmp_path: Path, opened: Open, rows
     assert (tmp_path / "acknowledgements.unreadable").exists()
 
 
-def test_a_folder_has_one_dashboard(opened: Open) -> None:
-    first = opened()
-    with pytest.raises(StateInUse, match="in use by another dashboard"):
-        opened()
+def test_a_folder_has_one_dashboard(tmp_path: Path) -> None:
+    first = StateFolder(tmp_path)
+    with pytest.raises(StateFolderError, match="in use by another dashboard"):
+        StateFolder(tmp_path)
     first.close()
-    opened()
+    StateFolder(tmp_path).close()
+
+
+def test_nobody_else_can_read_a_folder_that_is_made(tmp_path: Path) -> None:
+    StateFolder(tmp_path / "new").close()
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
 
 
 def test_what_cannot_be_written_is_not_said_to_be_kept(tmp_path: Path, opened: Open) -> None:

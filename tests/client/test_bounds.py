@@ -13,7 +13,7 @@ import pytest
 from fastmon_client import app_state, monitor_tables, stfs
 from fastmon_client.agents import MAX_AGENTS, MAX_SHOWN
 from fastmon_client.alarms import MAX_ACTIVE, Alarms
-from fastmon_client.app_state import AppState
+from fastmon_client.app_state import MAX_OPEN_RUNS, AppState
 from fastmon_client.log_throttle import LogThrottle
 from fastmon_client.message_filter import MessageFilter
 from fastmon_client.monitor_session import MonitorSession
@@ -170,6 +170,36 @@ def test_alarms_of_invented_agents_are_bounded() -> None:
         alarms.set("daemon_degraded", f"agent {number}", "degraded", AT, None)
     active = [row["kind"] for row in alarms.rows(AT) if row["until"] is None]
     assert (len(active), active.count("stream_dead")) == (MAX_ACTIVE + 1, 1)
+
+
+def test_invented_agents_end_no_alarm_of_a_real_one(state: AppState) -> None:
+    def say(name: str) -> None:
+        state.receive({"msg_type": "fastmon_status", "processed_by": name, "status": "degraded"}, AT)
+
+    def degraded() -> list[str | None]:
+        return [row["subject"] for row in state.alarms.rows(AT) if row["until"] is None]
+
+    row = {"agent_type": "FASTMON", "namespace": "ns", "last_heartbeat": AT.isoformat()}
+    state.record_agents([{**row, "instance_name": name} for name in ("early", "late")], AT, AT)
+    say("early")
+    for number in range(2 * MAX_ACTIVE):
+        say(f"invented {number}")
+    say("late")
+    assert {"early", "late"} <= set(degraded())
+    assert len(degraded()) == MAX_ACTIVE
+
+
+def test_a_run_that_made_room_for_invented_ones_before_the_table_was_read_comes_back(state: AppState) -> None:
+    start = {"msg_type": "start_run", "namespace": "ns"}
+    state.receive({**start, "run_id": 7}, AT)
+    for number in range(3 * MAX_OPEN_RUNS):
+        state.receive({**start, "run_id": 1000 + number}, AT + timedelta(seconds=1 + number))
+    assert "7" not in state.runs
+    row = {"end_time": None, "start_time": AT.isoformat()}
+    rows = [{**row, "run_number": 7}, {**row, "run_number": 8, "start_time": (AT + timedelta(hours=1)).isoformat()}]
+    state.record_runs(rows, AT + timedelta(hours=2))
+    assert {"7", "8"} <= set(state.runs)
+    assert not state.runs["7"].is_past
 
 
 def test_invented_agents_do_not_hide_the_signs_of_life_of_the_real_one(state: AppState) -> None:

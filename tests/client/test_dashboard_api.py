@@ -15,6 +15,7 @@ import requests
 from fastmon_client.dashboard.acknowledgements import Acknowledgements
 from fastmon_client.dashboard.details import Summaries, TableDetails
 from fastmon_client.settings import monitor_from
+from fastmon_client.state_folder import StateFolder
 from tests.client.client_process import TOKEN, Dashboard, Experiment
 from tests.client.dashboard_server import Served, served
 from tests.client.snapshots import alarm, run, snapshot
@@ -32,7 +33,10 @@ def older(offset: int, limit: int | None) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Served]:
-    with closing(Acknowledgements(tmp_path)) as kept, served(snapshot, acknowledgements=kept) as running:
+    with (
+        closing(StateFolder(tmp_path)) as folder,
+        served(snapshot, acknowledgements=Acknowledgements(folder)) as running,
+    ):
         wait_for_incidents(running)
         yield running
 

@@ -15,7 +15,7 @@ import requests
 from click.testing import CliRunner, Result
 
 from fastmon_client.cli import cli
-from fastmon_client.dashboard.acknowledgements import Acknowledgements
+from fastmon_client.state_folder import StateFolder
 from fastmon_daemon.testbed.monitor import MonitorThread
 from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread
 from tests.client.client_process import TOKEN, Client, Dashboard
@@ -64,7 +64,7 @@ def test_state_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     result = call("--state", str(tmp_path / "file" / "below"))
     assert result.exit_code == 2
     assert "use a folder that you may write" in result.output
-    with closing(Acknowledgements(tmp_path / "used")):
+    with closing(StateFolder(tmp_path / "used")):
         result = call("--state", str(tmp_path / "used"))
     assert result.exit_code == 2
     assert "is in use by another dashboard" in result.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -70,3 +71,15 @@ def test_an_incident_began_with_its_first_alarm() -> None:
 def test_an_unknown_alarm_is_shown_in_its_own_words() -> None:
     [found] = incidents_of([alarm("disk_full", None)])
     assert (found["title"], found["severity"]) == ("Disk full", "bad")
+
+
+def test_the_title_of_a_kind_is_that_of_its_entry_whatever_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(GUIDE, "stfs_missing", replace(GUIDE["stfs_missing"], title="Alarm"))
+    [found] = incidents_of([alarm()])
+    assert found["title"] == "Alarm"
+
+
+@pytest.mark.parametrize(("run", "named"), [("100014", "100014"), ("$(reboot)", "RUN"), ("1 2", "RUN")])
+def test_the_action_names_the_run_unless_its_name_could_be_a_command(run: str, named: str) -> None:
+    [found] = incidents_of([alarm(run=run)])
+    assert f"fastmon-daemon verdict {named} on the daemon's host" in found["action"]

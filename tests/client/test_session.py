@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from fastmon_client.intervals import Intervals
 from fastmon_client.message_filter import MessageFilter
 from fastmon_client.monitor_session import MonitorSession
 from fastmon_client.output import Quiet
+from fastmon_client.query_worker import QueryFailed, StfsResult, TfFilesResult
 from fastmon_client.session import Session, StopConditions, now
 from tests.client.client_process import Client
 from tests.client.scripted_server import OPEN, ScriptedServer, event
@@ -71,3 +72,44 @@ def test_burst_of_thousands_is_shown_completely():
     assert code == 0
     assert len({each["tf_file_id"] for each in shown}) == len(shown) == EVENTS
     assert not any(each["backfilled"] for each in shown)  # the server has no tables
+
+
+class Asked:
+    """The queries that a session submits."""
+
+    is_behind = False
+
+    def __init__(self) -> None:
+        self.listings: list[int] = []
+        self.reads: list[tuple[int, list[str]]] = []
+
+    def list_stfs(self, _run: str, comparison: int) -> None:
+        self.listings.append(comparison)
+
+    def fetch_tf_files(self, _run: str, stfs: list[str], comparison: int) -> None:
+        self.reads.append((comparison, stfs))
+
+
+def test_the_comparison_of_a_run_that_was_dropped_does_not_go_on_in_that_of_its_return() -> None:
+    session = session_at("http://127.0.0.1:1", StopConditions())
+    asked = session._queries = Asked()  # type: ignore[assignment]
+    at = now() - timedelta(hours=1)
+    stfs = [(f"swf.7.{n:06d}.stf", at) for n in range(1, 31)]
+
+    def begin() -> int:
+        session._process_notice({"msg_type": "start_run", "run_id": 7}, at)
+        session._start_comparisons(at + timedelta(minutes=1))
+        session._process_result(StfsResult("7", stfs, asked.listings[-1]), at + timedelta(minutes=1))
+        return asked.listings[-1]
+
+    old = begin()
+    del session._state.runs["7"]  # it makes room for another one
+    new = begin()
+    assert [comparison for comparison, _ in asked.reads] == [old, new]
+    session._process_result(TfFilesResult("7", [(stf, []) for stf in asked.reads[0][1]], old), now())
+    session._process_result(QueryFailed("7", "no response", old), now())
+    assert len(asked.reads) == 2
+    for _ in range(3):
+        session._process_result(TfFilesResult("7", [(stf, []) for stf in asked.reads[-1][1]], new), now())
+    read = [stf for comparison, names in asked.reads if comparison == new for stf in names]
+    assert sorted(read) == [name for name, _ in stfs]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fastmon_client.app_state import MAX_OPEN_RUNS, MAX_RUNS
+from fastmon_client.app_state import MAX_OPEN_RUNS, MAX_RUNS, Earlier
 from fastmon_client.archive import MAX_ROWS
 from fastmon_client.runs import MAX_PAST_READS
 from fastmon_client.session import StopConditions
@@ -43,6 +43,23 @@ def summary_message(**changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+# The first table
+
+
+def ended_row(**changes: Any) -> dict[str, Any]:
+    began, ended = (T0 - timedelta(hours=hours) for hours in (5, 4))
+    return {"run_number": 7, "start_time": began.isoformat(), "end_time": ended.isoformat(), **changes}
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_a_run_that_was_over_is_past_also_if_a_late_announcement_came_before_the_first_table(late: bool) -> None:
+    driver = StateDriver()
+    driver.tf(1, late=late)
+    driver.state.record_runs([ended_row()], driver.now)
+    assert driver.row["is_past"] is late
+    assert bool(driver.state.followed_runs()) is not late
+
+
 # VERIFIED
 
 
@@ -55,6 +72,24 @@ def test_a_changed_fraction_is_unknown_not_missing() -> None:
     assert has_gaps(driver.state.rows(driver.now, strip=False)[0])
     assert {driver.strip[n] for n in (12, 20, 22, 30)} == {"unknown"}
     assert "stfs_missing" not in driver.alarms()
+
+
+def test_a_late_client_tells_them_if_the_summary_was_kept() -> None:
+    driver = StateDriver(earlier=Earlier(20, {"7": summary_message()}))
+    driver.state.record_runs([ended_row()], driver.now)
+    numbers = range(1, 31)
+    for name in driver.state.record_stfs("7", [(stf(n), LONG_AGO) for n in numbers], driver.now):
+        sequence = int(name.split(".")[2])
+        fraction = 1.0 if sequence <= 10 else 0.1
+        has_tf_files = sequence <= 11 or sequence == 21
+        metadata = {"selection_fraction": fraction, "tf_files_per_stf": 2, "tf_count_per_stf": 9, "namespace": "ns"}
+        rows = [row(sequence, number) | {"metadata": metadata} for number in (1, 2)] if has_tf_files else []
+        driver.state.record_tf_files("7", name, rows, driver.now)
+    driver.state.finish_comparison("7", None, driver.now)
+    driver.wait(40)
+    driver.compare(list(numbers), {})
+    assert (driver.row["verified"], driver.row["stfs_skipped"], driver.row["state"]) == ("VERIFIED", 18, "complete")
+    assert driver.row["is_past"]
 
 
 def test_the_daemons_summary_tells_skipped_from_missing() -> None:
@@ -175,7 +210,7 @@ def past_row(number: int, **changes: Any) -> dict[str, Any]:
 
 
 def late_driver(*rows: dict[str, Any], last: int = 20, **more: Any) -> StateDriver:
-    driver = StateDriver(last=last, **more)
+    driver = StateDriver(earlier=Earlier(last), **more)
     driver.state.record_runs(rows, driver.now)
     return driver
 

@@ -214,7 +214,7 @@ def test_the_alerts_that_an_operator_writes_out_pass_their_tests_too(tmp_path: P
     ],
 )
 def test_the_unit_tests_of_an_alert_find_a_wrong_rule(tmp_path: Path, alert: str, change: str) -> None:
-    changed = [broken(rule, change) if rule["alert"] == alert else rule for rule in rules]
+    changed = [broken(rule, change) for rule in rules if rule["alert"] == alert]  # the others take time only
     (tmp_path / RULES.name).write_text(yaml.safe_dump({"groups": [{"name": "fastmon", "rules": changed}]}))
     mine = []
     for each in unit_tests["tests"]:

@@ -110,7 +110,7 @@ def test_every_family_has_a_help_text_and_a_unit_in_its_name(page: str) -> None:
     assert all(each.documentation for each in families)
     counted = (
         r"(stfs|messages|runs|problems|_up|_blocked|_stopped|_limit|_in_flight|_stuck|_unfinished|_incomplete|_number"
-        r"|_buffered|_pending|_fraction|_info)"
+        r"|_buffered|_pending|_fraction|_info|_reconcilers)"
     )
     for each in families:
         unit = each.type == "counter" or re.search(rf"(_seconds|_bytes|{counted})$", each.name)

@@ -7,7 +7,7 @@ import json
 import shutil
 import sqlite3
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -128,7 +128,9 @@ def test_migration_renames_the_keys_of_stored_verdicts_and_keeps_their_values(
     assert before.keys() == after.keys() == {"200001", "200002"}
     for run, text in after.items():
         was, found = json.loads(before[run]), json.loads(text)
-        assert list(found) == [field.name for field in fields(Verdict)]
+        assert set(found) == {field.name for field in fields(Verdict) if field.default is MISSING}, (
+            "the others are newer"
+        )
         assert {
             names.get(key, key): was[key] for key in was if key not in {"tf_files", "outages"}
         }.items() <= found.items()

@@ -100,3 +100,15 @@ def test_the_rule_finds_a_scan_and_a_sort(tmp_path: Path) -> None:
     assert slow_steps(db, "select * from stf where origin = 'file'")
     assert slow_steps(db, "select * from history where reported_at is null order by note")
     assert not slow_steps(db, "select * from stf where id = 1")
+
+
+def test_what_is_done_is_found_without_reading_finalized_stfs(tmp_path: Path) -> None:
+    """It reads the index of those that wait, four times a minute: their rows only if there is one."""
+    testbed = FakeTestbed(tmp_path)
+    outbox, db = testbed.outbox_and_connection()
+    with statements(db) as found:
+        outbox.done_before(START)
+    (plan,) = ([row[3] for row in db.execute(f"explain query plan {each}").fetchall()] for each in found)
+    assert [re.sub("^(SCAN|SEARCH) ", "", step) for step in plan] == [
+        "stf USING INTEGER PRIMARY KEY (rowid=?)", "SCALAR SUBQUERY 1", "stf USING COVERING INDEX stf_due"
+    ]  # fmt: skip

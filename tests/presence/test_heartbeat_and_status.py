@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 import requests
 
 from fastmon_daemon import service
+from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.base.errors import FastmonError, LinkDown, PermanentError, StorageUnavailable
 from fastmon_daemon.base.logs import SecretRedactor
+from fastmon_daemon.monitor.directory import Statement
 from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.presence.health import HealthStatus
 from fastmon_daemon.presence.heartbeat import Heartbeat
@@ -28,6 +31,7 @@ from tests.presence.builders import TOKEN, agent_client_for, checker_for
 from tests.processes import wait_until
 
 NAME = "fastmon-agent-test-1"
+QUEUE = "/topic/epictopic::fastmon"
 
 
 class Topic:
@@ -178,7 +182,8 @@ def test_a_status_message_carries_the_latest_run(testbed: FakeTestbed, outbox: O
 def heartbeat_of(testbed: FakeTestbed, monitor: MonitorThread, topic: Topic, name: str) -> Heartbeat:
     client = agent_client_for(monitor)
     registration = registration_calls(client, name, "ns", "tester", "/topic/epictopic")
-    return Heartbeat(client, name, "ns", checker_for(testbed, connected=lambda: topic.up), registration)
+    health = checker_for(testbed, connected=lambda: topic.up)
+    return Heartbeat(client, name, "ns", health, registration, partial(Statement, reconcile="on", destination=QUEUE))
 
 
 def row_of(monitor: MonitorThread, name: str) -> dict[str, Any]:
@@ -225,6 +230,29 @@ def test_a_heartbeat_carries_status_state_counts_and_problems(
     assert (row["current_stf_count"], row["total_stf_processed"]) == (0, 1)
     assert row["last_stf_processed"] is not None
     assert "MQ: connected. 0 STFs active, 1 completed, 0 failed." in row["description"]
+
+
+def test_a_heartbeat_tells_the_other_daemons_what_is_done(
+    testbed: FakeTestbed, outbox: Outbox, monitor: MonitorThread
+) -> None:
+    heartbeat = heartbeat_of(testbed, monitor, Topic(), "a-statement")
+
+    def statement() -> Statement | None:
+        heartbeat.on_stop()
+        return Statement.parse(row_of(monitor, "a-statement")["description"])
+
+    idle = statement()
+    assert idle == Statement(format_timestamp(testbed.time.at), "on", QUEUE)
+    testbed.receive(outbox, 1, note="a" * 400)
+    received_at = testbed.time.at
+    testbed.time.pass_(minutes=2)
+    testbed.receive(outbox, 2)
+    lose(outbox, testbed, "monitor " * 50)  # the verdict alone would fill the description
+    waiting = statement()
+    assert waiting == Statement(format_timestamp(received_at), "on", QUEUE)
+    settle(testbed.engine(outbox))
+    done = statement()
+    assert done == Statement(format_timestamp(testbed.time.at), "on", QUEUE)
 
 
 @pytest.mark.field("6")
@@ -314,7 +342,8 @@ def beats_in(testbed: FakeTestbed, server: Server, minutes: int) -> int:
         )
     )
     registration = registration_calls(client, NAME, "ns", "tester", "/topic/epictopic")
-    heartbeat = Heartbeat(client, NAME, "ns", checker_for(testbed), registration)
+    statement = partial(Statement, reconcile="on", destination=QUEUE)
+    heartbeat = Heartbeat(client, NAME, "ns", checker_for(testbed), registration, statement)
     for _ in range(minutes * 60):
         heartbeat.tick()
         testbed.time.pass_(seconds=1)

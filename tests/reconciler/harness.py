@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -16,10 +17,12 @@ from fastmon_daemon.engine import Engine
 from fastmon_daemon.engine.sampling import is_selected
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.monitor import StfFile, TfFile
+from fastmon_daemon.monitor.directory import Agent, Statement
 from fastmon_daemon.outbox import RunRow, Stf
 from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.reconciler import Reconciler
 from fastmon_daemon.reconciler.verdict import Verdict, judge
+from fastmon_daemon.runs.peers import PeerDirectory
 from fastmon_daemon.runs.poll_state import ReconcilerIntervals
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.statechart import load_statechart
@@ -103,6 +106,10 @@ class Harness(FakeTestbed):
     disk_is_short: bool = False
     workers: int = 4
     pool: PausablePool = field(default_factory=PausablePool)
+    agents: dict[str, Agent] = field(default_factory=dict)
+    """The other daemons, as the monitor lists them."""
+    shared_queue: str = ""
+    recovers: bool = True
 
     def __post_init__(self) -> None:
         self.start()
@@ -112,8 +119,9 @@ class Harness(FakeTestbed):
         self.live_outbox = self.outbox()
         tracked = TrackedRuns()
         self.handler = MessageHandler(
-            self.folder / "outbox.db", "ns", "fastmon-agent-test-1", CHARTS, runs=tracked, clock=self.time.clock()
-        )
+            self.folder / "outbox.db", "ns", "fastmon-agent-test-1", CHARTS, runs=tracked, clock=self.time.clock(),
+            shares_queue=bool(self.shared_queue),
+        )  # fmt: skip
         monitor: Any = self.monitor
         breakers = self.breakers(self.live_outbox)
         config = ReconcilerConfig(
@@ -123,6 +131,10 @@ class Harness(FakeTestbed):
             is_selected=lambda _run, sequence, name: is_selected(self.settings.selection_fraction, sequence, name),
             refuse_if_short=self.refuse_if_short,
             allows_calls=breakers.allows_calls,
+            recovers=lambda: self.recovers,
+            peers=PeerDirectory(
+                self.list_agents, "fastmon-agent-test-1", "ns", destination=self.shared_queue, clock=self.time.clock()
+            ),
         )  # fmt: skip
         self.reconciler = Reconciler(config, tracked)
         self.live_engine: Engine = self.engine(
@@ -133,6 +145,32 @@ class Harness(FakeTestbed):
             pool=self.pool,
         )
         self.reconciler.listening.begin(self.live_outbox)
+
+    def list_agents(self) -> tuple[list[Agent], datetime]:
+        self.monitor.probe()
+        return list(self.agents.values()), self.time.at
+
+    def beat(self, name: str, *, done_s: float = 0.0, **changes: Any) -> None:
+        """Another daemon of the queue sends a heart-beat: it is done with what it received until *done_s* ago."""
+        done_before = format_timestamp(self.time.at - timedelta(seconds=done_s))
+        usual: dict[str, Any] = {
+            "kind": "fastmon", "namespace": "ns", "status": "OK", "host": "far", "beat_at": self.time.at,
+            "statement": Statement(done_before, "off", self.shared_queue),
+        }  # fmt: skip
+        self.agents[name] = Agent(name=name, **{**usual, **changes})
+
+    def registered_by(self, agent: str, *sequences: int, files: int = 7) -> None:
+        """The daemon *agent* received these STFs now, and has registered *files* of their seven TF files."""
+        metadata = {
+            "namespace": "ns", "agent_name": agent, "received_at": format_timestamp(self.time.at), "tf_files_per_stf": 7
+        }  # fmt: skip
+        for n in sequences:
+            for tf in range(1, files + 1):
+                name = file_name(n).replace(".stf", f"_tf_{tf:03d}.tf")
+                self.monitor.rows[name] = TfFile(
+                    tf_filename=name, stf_filename=file_name(n), tf_first=1, tf_last=2, tf_count=2,
+                    file_size_bytes=None, metadata=metadata, tf_file_id=f"{n}-{tf}",
+                )  # fmt: skip
 
     def refuse_if_short(self) -> None:
         if self.disk_is_short:

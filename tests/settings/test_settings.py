@@ -595,3 +595,31 @@ def test_the_variables_of_secrets_are_known_by_their_names() -> None:
     """So a file with one of them is not for other users to read, and a credential of that name is taken."""
     by_name = {name: setting.secret for _, setting in all_settings() for name in setting.names}
     assert {name: is_secret(name) for name in by_name} == by_name
+
+
+@pytest.mark.parametrize(
+    ("subscribe", "queue", "topic"),
+    [
+        ("/topic/epictopic", "", ""),
+        ("/topic/epictopic::fastmon", "/topic/epictopic::fastmon", "/topic/epictopic"),
+        ("/queue/Consumer.fm.VirtualTopic.epic", "/queue/Consumer.fm.VirtualTopic.epic", "/topic/VirtualTopic.epic"),
+        ("/queue/fastmon.work", "/queue/fastmon.work", "/topic/epictopic"),
+    ],
+)
+def test_a_daemon_of_a_queue_hears_run_messages_on_a_topic(load: Load, subscribe: str, queue: str, topic: str) -> None:
+    settings = load(FASTMON_SUBSCRIBE=subscribe)
+    assert (settings.shared_queue, settings.topic_of_runs) == (queue, topic)
+    other = load(FASTMON_SUBSCRIBE=subscribe, FASTMON_RUNS_TOPIC="/topic/runs").topic_of_runs
+    assert other == ("/topic/runs" if queue else "")
+
+
+def test_a_queue_that_would_break_the_topic_is_refused_with_the_right_form(load: Load) -> None:
+    message = config_error(load, FASTMON_SUBSCRIBE="/queue/epictopic::fastmon")
+    assert "FASTMON_SUBSCRIBE='/queue/epictopic::fastmon'" in message
+    assert "use /topic/epictopic::fastmon" in message
+
+
+def test_reconcile_is_a_switch_or_auto(load: Load) -> None:
+    values = {text: load(FASTMON_RECONCILE=text).reconcile for text in ("on", "True", "off", "no", "AUTO")}
+    assert values == {"on": "on", "True": "on", "off": "off", "no": "off", "AUTO": "auto"}
+    assert "must be on, off or auto" in config_error(load, FASTMON_RECONCILE="maybe")

@@ -8,6 +8,7 @@ import { Strips } from "./strip.js";
 import { chip, make, setText } from "./table.js";
 
 const REFRESH_MS = 10000;
+const LINKS = { daemon: "no daemon was running", monitor: "daemon to monitor", broker: "daemon to broker", announcements: "announcements", messages: "announcements over REST" };
 
 export const create = (view, place, address) => (view === "run" ? new RunView(place, address) : new StfView(place, address));
 
@@ -154,7 +155,7 @@ class RunView extends View {
   outages({ outages }) {
     if (!Array.isArray(outages)) return null;
     if (!outages.length) return section("Outages", make("p", { class: "muted" }, "None during the run."));
-    const rows = outages.map((each) => [each.link, moment(each.began_at), each.ended_at ? moment(each.ended_at) : "lasting", each.reason]);
+    const rows = outages.map((each) => [`${LINKS[each.link] ?? each.link}${each.blocked ? ", blocked" : ""}`, moment(each.began_at), each.ended_at ? moment(each.ended_at) : "not ended by then", each.reason]);
     return section("Outages", table([{ title: "What" }, { title: "From" }, { title: "To" }, { title: "Reason", name: "clip" }], rows, "Outages"));
   }
 

@@ -1,6 +1,6 @@
 // The keys. None works while somebody types, or with a modifier.
 
-import { showKeys } from "./dialogs.js";
+import { askForReport, showKeys } from "./dialogs.js";
 
 const RANGES = { 1: "15m", 2: "1h", 3: "8h", 4: "24h" };
 
@@ -13,12 +13,14 @@ export const KEYS = [
   ["o, s, g", "Overview, states, guide"],
   ["a", "Acknowledge the first alarm"],
   ["m", "All runs, or the newest only"],
+  ["h", "Hand over: report for the next shift"],
   ["1 to 4", "Last 15 min, 1 h, 8 h, 24 h"],
   ["t", "Light or dark"],
 ];
 
 export function listenToKeys({ address, runs, alarms }) {
   document.getElementById("keys").addEventListener("click", () => showKeys(KEYS));
+  document.getElementById("report").addEventListener("click", askForReport);
   const actions = {
     "?": () => showKeys(KEYS),
     "/": () => {
@@ -27,6 +29,7 @@ export function listenToKeys({ address, runs, alarms }) {
     },
     j: () => runs.move(1),
     k: () => runs.move(-1),
+    h: () => askForReport(),
     o: () => address.go("./"),
     s: () => address.go("?view=states"),
     g: () => address.go("?view=guide"),

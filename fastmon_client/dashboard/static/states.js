@@ -52,11 +52,13 @@ class StatesView {
     if (!this.summaries) return;
     const of = (name) => this.summaries.reduce((sum, each) => sum + (Number.isInteger(each[name]) ? each[name] : 0), 0);
     const isKnown = this.summaries.length > 0;
-    const backlog = snapshot.tiles.daemon.backlog;
+    const { backlog, agents } = snapshot.tiles.daemon;
+    const done = agents.map((each) => each.completed).filter((each) => Number.isInteger(each));
     for (const name of ["completed", "skipped", "failed", "discarded"]) setText(this.counts.get(name), isKnown ? `${of(name)}` : "?");
+    if (done.length) setText(this.counts.get("completed"), `${done.reduce((sum, each) => sum + each, 0)}`);
     const runs = this.summaries.map((each) => visible(each.run)).join(", ");
     setText(this.counts.get("unfinished"), backlog === null ? "unfinished: ?" : `unfinished: ${backlog}`);
-    setText(this.note, `Unfinished: the backlog that the daemon reports with its heart-beat. Finished: ${isKnown ? `as in its summaries of ${this.summaries.length === 1 ? "run" : "runs"} ${runs}` : "no summary of a run was heard since this client started"}.`);
+    setText(this.note, `${done.length ? "Unfinished and completed: as the daemon reports" : "Unfinished: the backlog that the daemon reports"} with its heart-beat. ${done.length ? "The others" : "Finished"}: ${isKnown ? `as in its summaries of ${this.summaries.length === 1 ? "run" : "runs"} ${runs}` : "no summary of a run was heard since this client started"}.`);
     const lines = [...Object.entries(MEANINGS).map(([name, meaning]) => `${name}: ${meaning}${this.counts.has(name) ? `; ${this.counts.get(name).textContent}` : ""}`), this.counts.get("unfinished").textContent];
     if (this.words.textContent !== lines.join("")) this.words.replaceChildren(...lines.map((line) => make("li", {}, line)));
   }

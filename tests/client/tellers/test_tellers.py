@@ -30,8 +30,6 @@ RUNS = {
 }  # fmt: skip
 CHANGED = {"fraction lowered", "fraction raised"}
 MANY = range(1000, 1134)
-# Few tests with many subtests: each worker that runs some of them plays all runs.
-pytestmark = pytest.mark.timeout(600)  # 144 runs with real processes
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,8 @@ class Heard:
 
     testbed: TellersTestbed
     tables: dict[int, Told]
+    daemon: dict[int, Told]
+    """What `verdict` tells of RUNS."""
     early: dict[str, Any]
     """The summary of a client that was there from the start."""
     page: dict[str, Any]
@@ -68,6 +68,7 @@ def heard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Heard]:
                 yield Heard(
                     testbed,
                     testbed.told_by_tables(),
+                    {run: testbed.told_by_verdict(run) for run in RUNS.values()},
                     early.end(),
                     newest_snapshot(page),
                     newest_snapshot(late),
@@ -196,7 +197,7 @@ def rows(snapshot: dict[str, Any]) -> dict[int, dict[str, Any]]:
 
 def assert_agree(heard: Heard, name: str, row: dict[str, Any], *, knows_the_summary: bool) -> None:
     run = RUNS[name]
-    told, tables, verdict = told_by_row(row), heard.tables[run], heard.testbed.told_by_verdict(run)
+    told, tables, verdict = told_by_row(row), heard.tables[run], heard.daemon[run]
     assert (told.stfs, told.tf_files) == (tables.stfs, tables.tf_files), row
     if name in CHANGED and not knows_the_summary:
         assert not told.certain
@@ -212,20 +213,20 @@ def assert_agree(heard: Heard, name: str, row: dict[str, Any], *, knows_the_summ
     assert (row["state"], verdict.certain) == ("complete", True)
 
 
-def test_a_client_from_the_start_tells_what_tables_and_verdict_tell(heard: Heard, subtests: pytest.Subtests) -> None:
+def a_client_from_the_start_tells_what_tables_and_verdict_tell(heard: Heard, subtests: pytest.Subtests) -> None:
     for name, run in RUNS.items():
         with subtests.test(name):
             assert_agree(heard, name, rows(heard.early)[run], knows_the_summary=True)
             assert_agree(heard, name, rows(heard.page)[run], knows_the_summary=True)
 
 
-def test_a_client_that_comes_late_tells_the_same_or_unknown(heard: Heard, subtests: pytest.Subtests) -> None:
+def a_client_that_comes_late_tells_the_same_or_unknown(heard: Heard, subtests: pytest.Subtests) -> None:
     for name, run in RUNS.items():
         with subtests.test(name):
             assert_agree(heard, name, rows(heard.late)[run], knows_the_summary=False)
 
 
-def test_summary_and_its_exit_code_tell_the_same_or_unknown(heard: Heard, subtests: pytest.Subtests) -> None:
+def summary_and_its_exit_code_tell_the_same_or_unknown(heard: Heard, subtests: pytest.Subtests) -> None:
     for name, run in RUNS.items():
         with subtests.test(name):
             code, [row] = heard.testbed.client("--run", str(run), command="summary")
@@ -233,7 +234,7 @@ def test_summary_and_its_exit_code_tell_the_same_or_unknown(heard: Heard, subtes
             assert code == (5 if name in {*CHANGED, "dead"} else 0)
 
 
-def test_a_script_that_comes_late_gets_the_right_exit_code(heard: Heard, subtests: pytest.Subtests) -> None:
+def a_script_that_comes_late_gets_the_right_exit_code(heard: Heard, subtests: pytest.Subtests) -> None:
     for name, run in RUNS.items():
         with subtests.test(name):
             code, lines = heard.testbed.client(
@@ -244,7 +245,7 @@ def test_a_script_that_comes_late_gets_the_right_exit_code(heard: Heard, subtest
             assert code == (5 if name in {*CHANGED, "dead"} else 0)
 
 
-def test_134_runs_are_listed_in_their_own_order_and_counted_once(heard: Heard) -> None:
+def all_runs_are_listed_in_their_own_order_and_counted_once(heard: Heard, _subtests: pytest.Subtests) -> None:
     total = sum(each.tf_files for each in heard.tables.values())
     for snapshot in (heard.page, heard.late):
         assert snapshot["runs_total"] == len(RUNS) + len(MANY) + 1  # an old one of the testbed
@@ -254,17 +255,35 @@ def test_134_runs_are_listed_in_their_own_order_and_counted_once(heard: Heard) -
     assert [row["state"] for row in heard.page["runs"][10:]] == ["complete"] * 20
 
 
-@pytest.mark.parametrize(
-    ("how", "what", "act"), [("stopped", "has stopped", "start"), ("killed", "is silent", "status")]
-)
-def test_a_dead_daemon_is_named_with_its_host_and_the_remedy(heard: Heard, how: str, what: str, act: str) -> None:
-    verdict, host = heard.verdicts[how], socket.gethostname()
-    assert (verdict["word"], verdict["state"]) == ("NOT FLOWING", "bad")
-    assert re.fullmatch(rf"fastmon-agent-\S+ on {host} {what}", verdict["reason"])
-    assert verdict["remedy"] == f"on {host}: systemctl {act} fastmon-daemon"
-    assert verdict["since"]
+def a_dead_daemon_is_named_with_its_host_and_the_remedy(heard: Heard, subtests: pytest.Subtests) -> None:
+    for how, what, act in (("stopped", "has stopped", "start"), ("killed", "is silent", "status")):
+        with subtests.test(how):
+            verdict, host = heard.verdicts[how], socket.gethostname()
+            assert (verdict["word"], verdict["state"]) == ("NOT FLOWING", "bad")
+            assert re.fullmatch(rf"fastmon-agent-\S+ on {host} {what}", verdict["reason"])
+            assert verdict["remedy"] == f"on {host}: systemctl {act} fastmon-daemon"
+            assert verdict["since"]
 
 
-def test_the_word_is_green_while_a_whole_run_is_taken(heard: Heard) -> None:
+def the_word_is_green_while_a_whole_run_is_taken(heard: Heard, _subtests: pytest.Subtests) -> None:
     assert (heard.verdicts["flowing"]["word"], heard.verdicts["flowing"]["state"]) == ("FLOWING", "good")
     assert heard.page["tiles"]["missing"]["run"] == "10"
+
+
+CHECKS = (
+    a_client_from_the_start_tells_what_tables_and_verdict_tell,
+    a_client_that_comes_late_tells_the_same_or_unknown,
+    summary_and_its_exit_code_tell_the_same_or_unknown,
+    a_script_that_comes_late_gets_the_right_exit_code,
+    all_runs_are_listed_in_their_own_order_and_counted_once,
+    a_dead_daemon_is_named_with_its_host_and_the_remedy,
+    the_word_is_green_while_a_whole_run_is_taken,
+)
+
+
+@pytest.mark.timeout(600)  # 144 runs with real processes
+def test_all_tell_the_same(heard: Heard, subtests: pytest.Subtests) -> None:
+    # One test, so that the runs are played once, however many workers there are.
+    for check in CHECKS:
+        with subtests.test(check.__name__):
+            check(heard, subtests)

@@ -94,7 +94,7 @@ class TellersTestbed(LiveTestbed):
     def wait_until_complete(self, *runs: int) -> None:
         """Wait for the daemon's own verdict."""
         for run in runs:
-            wait_until(lambda run=run: self.verdict(run)["complete"], f"run {run} is complete", LONGEST_S)
+            assert self.verdict(run, "--wait", str(LONGEST_S))["complete"], f"run {run} is complete"
 
     def wait_for_finalized(self, count: int) -> None:
         """Wait until *count* STFs are completed or skipped."""
@@ -108,9 +108,9 @@ class TellersTestbed(LiveTestbed):
 
     # The tellers
 
-    def verdict(self, run: int) -> dict[str, Any]:
+    def verdict(self, run: int, *options: str) -> dict[str, Any]:
         """The daemon's verdict as JSON; also without a daemon."""
-        found = json.loads(self.call("verdict", str(run), "--json").stdout or "{}")
+        found = json.loads(self.call("verdict", str(run), "--json", *options).stdout or "{}")
         verdict = found[0] if isinstance(found, list) else found
         return {"complete": False, **verdict}
 
