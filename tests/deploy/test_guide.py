@@ -82,6 +82,7 @@ def test_the_guide_leads_to_a_daemon_that_is_watched(machine: Machine, packages:
         )
         rules = json.loads(machine.run("curl -s http://localhost:9090/api/v1/rules"))["data"]["groups"]
         assert {rule["name"] for group in rules for rule in group["rules"]} >= {"FastmonDown", "FastmonStfsStuck"}
+        assert "connected to the broker" in machine.run("journalctl --output=cat --unit=fastmon-daemon LINK=broker")
         a_reload_reads_the_file_again(machine)
         a_killed_daemon_comes_back(machine)
         an_invalid_setting_is_told_and_not_retried(machine)
