@@ -28,10 +28,15 @@ mkdir "$1/upper" "$1/work" "$1/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
 cd "$1/root"
 mount -t proc proc proc
-mount -t sysfs sysfs sys
+mount --bind proc/sys proc/sys
+mount -o remount,bind,ro proc/sys  # what it sets there would hold for this kernel
+mount -t sysfs -o ro sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount -t tmpfs tmpfs run
-mount --rbind /dev dev
+mount -t tmpfs tmpfs dev
+for device in null zero full random urandom tty; do touch dev/$device; mount --bind /dev/$device dev/$device; done
+mkdir dev/shm dev/pts
+mount -t devpts devpts dev/pts
 rm -rf etc/systemd/system/* etc/fastmon-daemon opt/fastmon var/lib/fastmon-daemon var/lib/private/fastmon-daemon
 printf '%s' "$2" > etc/systemd/system/empty.target
 mkdir -p srv/install
