@@ -36,7 +36,8 @@ mount -t tmpfs tmpfs run
 mount -t tmpfs tmpfs dev
 for device in null zero full random urandom tty; do touch dev/$device; mount --bind /dev/$device dev/$device; done
 mkdir dev/shm dev/pts
-mount -t devpts devpts dev/pts
+mount -t devpts -o ptmxmode=666 devpts dev/pts
+ln -s pts/ptmx dev/ptmx
 rm -rf etc/systemd/system/* etc/fastmon-daemon opt/fastmon var/lib/fastmon-daemon var/lib/private/fastmon-daemon
 printf '%s' "$2" > etc/systemd/system/empty.target
 mkdir -p srv/install
