@@ -116,7 +116,8 @@ def metadata(stf: Row) -> Row:
     """The fields that the daemon stores with a TF file."""
     return {
         "simulation": True, "created_from": stf["filename"], "agent_name": AGENT, "namespace": NAMESPACE,
-        "selection_fraction": 1.0, "state": stf["state"], "substate": stf["substate"], "start": stf["start"],
+        "received_at": format_timestamp(utcnow()), "selection_fraction": 1.0,
+        "state": stf["state"], "substate": stf["substate"], "start": stf["start"],
         "end": stf["end"], "tf_size_fraction": 0.15, "tf_files_per_stf": TF_PER_STF, "tf_count_per_stf": TF_COUNT,
         "tf_sequence_start": 1, "sampling_seed": "0" * 64, "sampling_version": "v1",
     }  # fmt: skip

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import re
+import runpy
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +23,7 @@ from docs.manual import manual
 from fastmon_client.cli import cli as client
 from fastmon_client.dashboard.guide import GUIDE
 from fastmon_client.dashboard.metrics import DashboardMetrics
+from fastmon_client.live.navigation import KEYS
 from fastmon_daemon import __version__
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.cli import COMMANDS
@@ -33,9 +36,21 @@ from fastmon_daemon.settings import Setting, all_settings
 from fastmon_daemon.statechart import StatechartName, load_statechart
 from fastmon_daemon.statechart.diagram import RENDERING, render
 
+sys.path.insert(0, str(Path(__file__).parent))
+from message_reference import fields_table, schema_files
+from reference_tables import database_tables, exit_codes
+
 ROOT = Path(__file__).parent.parent
 MANUALS = ROOT / "man"
 _BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+_WITH_BLOCKS = (
+    "README.md",
+    "docs/metrics.md",
+    "docs/messages.md",
+    "docs/reference/exit-codes.md",
+    "docs/reference/database.md",
+)
 
 _HEADINGS = {
     "monitor_url": "Monitor",
@@ -85,17 +100,16 @@ def help_of(name: str) -> str:
 
 
 def block(name: str) -> str:
-    """The generated block *name*: `settings`, `metrics`, `dashboard metrics`, or a command."""
-    match name:
-        case "settings":
-            return settings_table().rstrip("\n") + "\n"
-        case "metrics":
-            return metrics_tables()
-        case "dashboard metrics":
-            page = DashboardMetrics(_idle_session, lambda: 0).render().decode()
-            return _METRICS_HEAD + "".join(sorted(_metric_rows(page)))
-        case _:
-            return help_of(name)
+    """The generated block *name*: settings, metrics, a message, a screen of the terminal, or the help of a command."""
+    kind, _, rest = name.partition(" ")
+    if name in _BLOCKS:
+        return _BLOCKS[name]()
+    if kind == "message":
+        return fields_table(rest)
+    if kind == "terminal":
+        screen = runpy.run_path(str(ROOT / "docs" / "captures.py"))["screen"]
+        return f"```\n{screen(*rest.split())}```\n"
+    return help_of(name)
 
 
 def metrics_page() -> str:
@@ -231,9 +245,39 @@ def _with_digest(svg: str, mermaid: str) -> str:
     return f"{svg}<!-- drawn from {digest} -->\n"
 
 
+def dashboard_metrics_table() -> str:
+    """Return a Markdown table of the metrics of the client's page."""
+    page = DashboardMetrics(_idle_session, lambda: 0).render().decode()
+    return _METRICS_HEAD + "".join(sorted(_metric_rows(page)))
+
+
+def terminal_keys_table() -> str:
+    """Return a Markdown table of the keys of the client's terminal."""
+    return "\n| key | does |\n|---|---|\n" + "".join(f"| `{key}` | {what} |\n" for key, what in KEYS)
+
+
+_BLOCKS: dict[str, Callable[[], str]] = {
+    "settings": settings_table,
+    "metrics": metrics_tables,
+    "dashboard metrics": dashboard_metrics_table,
+    "database": database_tables,
+    "terminal keys": terminal_keys_table,
+    "exit codes fastmon-daemon": partial(exit_codes, daemon),
+    "exit codes fastmon-client": partial(exit_codes, client),
+}
+
+
 def documents() -> dict[Path, str]:
     """The generated documents except the diagrams, with their expected text."""
-    with_blocks = (ROOT / "README.md", ROOT / "docs" / "metrics.md")
+    names = (
+        "README.md",
+        "docs/client.md",
+        "docs/metrics.md",
+        "docs/messages.md",
+        "docs/reference/exit-codes.md",
+        "docs/reference/database.md",
+    )
+    with_blocks = [ROOT / name for name in names]
     return {
         **{path: _BLOCK.sub(lambda found: found[1] + block(found[2]) + found[3], path.read_text(encoding="utf-8"))
            for path in with_blocks},
@@ -241,6 +285,7 @@ def documents() -> dict[Path, str]:
         MANUALS / "fastmon-daemon.1": manual("fastmon-daemon", daemon, __version__, "fastmon-client", _variables()),
         MANUALS / "fastmon-client.1": manual("fastmon-client", client, __version__, "fastmon-daemon"),
         ROOT / "docs" / "alarms.md": alarms(),
+        **schema_files(),
     }  # fmt: skip
 
 

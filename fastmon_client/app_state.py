@@ -20,11 +20,11 @@ from fastmon_client.connection import Connection
 from fastmon_client.intervals import Intervals
 from fastmon_client.log_throttle import LogThrottle
 from fastmon_client.message_filter import RUN_SUMMARY, STF_GENERATED, MessageFilter, UnmatchedAgents
-from fastmon_client.rates import BIN_S, RateSeries
+from fastmon_client.rates import BIN_S, EarlierRates, RateSeries
 from fastmon_client.runs import STATE_AFTER, Run, RunTable
 from fastmon_client.selection import MAX_SEQUENCE
 from fastmon_client.silence import Silence
-from fastmon_client.snapshot import Loading, RecentRow, RunRow, Snapshot, Tiles, VerdictRow
+from fastmon_client.snapshot import Loading, RecentRow, ReferenceRow, RunRow, Snapshot, Tiles, VerdictRow
 from fastmon_client.tffile import ANNOUNCED, TfFile, as_announced, parse_timestamp, run_of
 from fastmon_client.verdict import OPEN, Facts, TablesStatus, judge
 
@@ -73,6 +73,8 @@ class AppState:
         self.agents = Agents(self.intervals)
         self.alarms = Alarms(self.agents.is_listed)
         self.runs: dict[str, Run] = {}
+        self.reference: ReferenceRow | None = None
+        """The current run beside its reference run."""
         self._tables = TablesStatus()
         self._verdict: tuple[str, str] = ("", "")
         """The word of the last verdict, and its begin."""
@@ -88,6 +90,7 @@ class AppState:
         """Number of STFs whose TF files are queried now, by run."""
         self._recent: deque[tuple[datetime, TfFile, str, bool]] = deque(maxlen=MAX_RECENT)
         self._rates = RateSeries()
+        self._earlier_rates = EarlierRates(at)
         self._shows_all = ANNOUNCED in filter_.types and not filter_.restricts
         self._earlier_summaries = earlier.summaries
         self._table = RunTable(0 if filter_.run_ids else earlier.last, filter_.run_ids)
@@ -271,6 +274,11 @@ class AppState:
         _, tiles = self._judge(self._with_open_runs(self.page(at, 0, MAX_RUNS), at), at)
         self.alarms.check_silent_daemons(tiles["daemon"]["agents"], at, is_busy=self._is_busy())
 
+    def current_run(self, besides: str) -> str | None:
+        """The newest run that takes data, else the newest one; never the run *besides*."""
+        runs = sorted(self.shown_runs(), key=lambda run: (run.state in OPEN, run.order), reverse=True)
+        return next((run.name for run in runs if run.name != besides), None)
+
     def shown_runs(self) -> list[Run]:
         """The runs that match the filter and are kept with their STFs, oldest first."""
         return [run for run in self.runs.values() if self._filter.matches_run(run.name, run.namespace)]
@@ -318,6 +326,7 @@ class AppState:
             "rates": {"bin_s": BIN_S, "ends_at": ends_at.isoformat(), "tf_files": counts},
             "alarms": self.alarms.rows(at),
             "totals": self._archive.totals(self.shown_runs()),
+            "reference": self.reference,
         }  # fmt: skip
 
     def _with_open_runs(self, rows: list[RunRow], at: datetime) -> list[RunRow]:
@@ -369,7 +378,8 @@ class AppState:
             for other in self._least_likely_first(self.runs.values())[: MAX_OPEN_RUNS // 4]:
                 self._drop(other, at, f"more than {limit} runs at a time")
         run = Run(name, at, self.intervals, is_past=is_past)
-        run.was_shown |= self._archive.take(name, is_read_again=run.is_numbered)
+        run.is_back = self._archive.take(name, is_read_again=run.is_numbered)
+        run.was_shown |= run.is_back
         self.runs[name] = run
         return run
 
@@ -407,7 +417,10 @@ class AppState:
         if run.namespace is None:
             run.record_namespace(message.get("namespace"))
         compared_at = run.verified_at
-        is_new = run.ingest(tf, at, backfilled=backfilled) and not (backfilled and run.was_shown)
+        is_counted = run.ingest(tf, at, backfilled=backfilled)
+        if is_counted and backfilled and tf.timestamp and not run.is_back:
+            self._record_earlier(run, tf.timestamp)
+        is_new = is_counted and not (backfilled and run.was_shown)
         if run.stfs.grown > _GROWTH:
             self._record_growth(run, at)
         if is_new and backfilled and self._filter.matches_run(run.name, run.namespace):
@@ -421,6 +434,15 @@ class AppState:
             self._rates.add(at)
         self._recent.append((timestamp, tf, str(message.get("status") or "registered"), backfilled))
         return True
+
+    def _record_earlier(self, run: Run, made_at: datetime) -> None:
+        if self._filter.matches_run(run.name, run.namespace):
+            self._earlier_rates.add(made_at)
+
+    @property
+    def earlier_rates(self) -> Mapping[int, int]:
+        """TF files of the tables that were made before the start: begin of a bin -> number."""
+        return self._earlier_rates.counts
 
     def _drop_old_runs(self, at: datetime) -> None:
         """Keep only the rows of old finished runs."""

@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import get_completion_class
@@ -29,7 +30,7 @@ from fastmon_client.shutdown import (
     AUTHENTICATION,
     ERROR,
     GAPS,
-    INTERRUPTED,
+    SIGNALS,
     UNREACHABLE,
     ShutdownReason,
     shutdown_on,
@@ -46,6 +47,9 @@ from fastmon_client.standard_output import (
 )
 from fastmon_client.summary import SummaryUnavailable, fetch_run, followed, has_gaps, run_line, summary_lines
 
+if TYPE_CHECKING:
+    from fastmon_client.live import LiveView
+
 _PROGRAM = "fastmon-client"
 _STATUS_EXIT_CODES = {None: 0, "unreachable": UNREACHABLE, "token": AUTHENTICATION, "other": ERROR}
 
@@ -59,10 +63,28 @@ def cli() -> None:
 @cli.command()
 @options.session_options
 @options.message_types
-@click.option("--plain", "as_lines", is_flag=True, help="Print one line per message, also on a terminal.")
+@click.option(
+    "--plain",
+    "as_lines",
+    is_flag=True,
+    help="Print one line per message and a line of status a minute, also on a terminal.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line; docs/client.md has the schema.")
 @click.option("--quiet", is_flag=True, help="Print only the summary.")
+@click.option(
+    "--reference",
+    type=options.RunName(),
+    metavar="RUN",
+    help="Compare with this run, which was good: rate, lag, missing STFs, size, by time since the start.",
+)
 @click.option("--bell", is_flag=True, help="Ring the terminal bell when an alarm begins.")
+@click.option(
+    "--state",
+    "state_dir",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="In the live view, share acknowledgements in this folder, also with the dashboard that has it.",
+)
 @click.option("--count", type=click.IntRange(min=1), help="Stop after this many TF files.")
 @click.option("--for", "duration", type=options.Duration(), help="Stop after this time: 90s, 10m, 2h.")
 @click.option("--until", type=click.Choice(["end_run"]), help="Stop when a shown run has ended and was compared.")
@@ -70,31 +92,38 @@ def cli() -> None:
 @click.pass_obj
 def start(
     intervals: Intervals | None, session_options: options.SessionOptions, message_types: tuple[str, ...],
-    as_lines: bool, as_json: bool, quiet: bool, bell: bool,
+    as_lines: bool, as_json: bool, quiet: bool, reference: str | None, bell: bool, state_dir: Path | None,
     count: int | None, duration: float | None, until: str | None, fail_on_gaps: bool,
 ) -> None:  # fmt: skip
     """Show TF files as they are announced, each once, across reconnects.
 
-    A terminal gets a live view, any other output one line per TF file. TF files that the stream missed are read from
-    the monitor's tables and marked as backfilled. Filters limit what is shown, not what is counted. Set the token in
-    SWF_API_TOKEN, or in a file named by SWF_API_TOKEN_FILE; set FASTMON_MONITOR_CA to the PEM file of a private CA.
+    A terminal gets a live view (press ? for its keys), any other output one line per TF file. TF files that the stream
+    missed are read from the monitor's tables and marked as backfilled. Filters limit what is shown, not what is
+    counted. Set the token in SWF_API_TOKEN, or in a file named by SWF_API_TOKEN_FILE; set FASTMON_MONITOR_CA to the PEM
+    file of a private CA.
     A summary follows at the end.
 
     Exit codes: 0 stopped as requested, 1 error, 2 usage error, 3 token rejected, 4 monitor not reached within --for,
-    5 gaps found (--fail-on-gaps), 74 output cannot be written, 78 invalid .env file, 130 Ctrl-C.
+    5 gaps found (--fail-on-gaps), 74 output cannot be written, 78 invalid .env file, 129 terminal closed, 130 Ctrl-C,
+    131 SIGQUIT.
     """
     if as_json and (as_lines or quiet):
         raise click.UsageError("--json cannot be combined with --plain or --quiet")
     is_live = not (as_lines or as_json or quiet) and is_interactive()
+    if state_dir and not is_live:
+        raise click.UsageError("--state is for the live view: use it in a terminal, without --plain, --json or --quiet")
     log_to_stderr("WARNING" if quiet or is_live else "INFO")
-    output = (Quiet if quiet or is_live else JsonLines if as_json else Lines)(bell=bell)
+    variables = _environment().values
+    view = _live_view(state_dir, bell=bell) if is_live else None
+    output = view.output if view else (Quiet if quiet else JsonLines if as_json else Lines)(bell=bell)
     stop_conditions = StopConditions(count=count, until_end_run=until is not None)
     session = session_options.session(
-        message_types,
-        _environment().values,
+        (*message_types, *view.message_types) if view else message_types,
+        variables,
         output=output,
         stop_conditions=stop_conditions,
         intervals=intervals,
+        reference=reference,
     )
 
     def on_reader_gone(reason: str) -> None:
@@ -107,7 +136,11 @@ def start(
         watch_reader(on_reader_gone)
     with shutdown_on(session.stop, duration) as end:
         with suppress(OutputLost):
-            (run_live if is_live else Session.run)(session)
+            if view:
+                logger.remove()  # the view shows what the log would
+                view.show(session, monitor_from(session_options.monitor_url, variables))
+            else:
+                session.run()
         snapshot = session.snapshot()
         with suppress(OutputLost):
             _print_summary(session, snapshot, as_json=as_json)
@@ -115,16 +148,23 @@ def start(
 
 
 def is_interactive() -> bool:
-    """Whether stdout is a terminal with cursor control."""
-    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+    """Whether stdout is a terminal with cursor control, and ours: not that of a shell which started us with `&`."""
+    out = sys.stdout
+    if not out.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
+        return False
+    try:
+        return os.tcgetpgrp(out.fileno()) == os.getpgrp()
+    except OSError:  # no shell controls it
+        return True
 
 
-def run_live(session: Session) -> None:
-    """Run *session* in the live view, which shows what the log would."""
-    from fastmon_client.live import show_live
+def _live_view(state_dir: Path | None, *, bell: bool) -> LiveView:
+    from fastmon_client.live import LiveView
 
-    logger.remove()
-    show_live(session)
+    try:
+        return LiveView(options.state_folder(state_dir, is_shared=True), bell=bell)
+    except OSError as exc:
+        raise click.UsageError(f"--state {state_dir}: {exc.strerror}: use a folder that you may write") from exc
 
 
 def _print_summary(session: Session, snapshot: Snapshot, *, as_json: bool) -> None:
@@ -153,15 +193,29 @@ def _exit_code(session: Session, end: ShutdownReason, snapshot: Snapshot, *, fai
     "--run", "run_number", type=options.RunNumber(min=0), required=True, metavar="N", help="Summarize this run."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, like a run of start --json.")
-def summary(monitor_url: str | None, run_number: int, as_json: bool) -> None:
+@click.option(
+    "--state",
+    "state_dir",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Use the daemon's summary of the run from this folder of a dashboard.",
+)
+def summary(monitor_url: str | None, run_number: int, as_json: bool, state_dir: Path | None) -> None:
     """Summarize a run from the monitor's tables.
+
+    If the selection fraction changed in the run, the tables do not tell skipped STFs from missing ones: it is UNKNOWN,
+    unless the folder of a dashboard (--state) has the daemon's summary.
 
     Exit codes: 0 complete, 1 no such run or not a monitor, 2 usage error, 3 token rejected, 4 monitor does not answer,
     5 gaps found or UNKNOWN, 74 output cannot be written, 78 invalid .env file.
     """
+    from fastmon_client.report.command import journal_in
+
     log_to_stderr("INFO")
+    _, summaries = journal_in(state_dir)
     try:
-        run = fetch_run(monitor_from(monitor_url, _environment().values), run_number)
+        monitor = monitor_from(monitor_url, _environment().values)
+        run = fetch_run(monitor, run_number, summaries.get(str(run_number)))
     except SummaryUnavailable as exc:
         if as_json:  # a program that reads stdout finds the error there, too
             click.echo(json.dumps({"error": str(exc), "exit_code": exc.code}))
@@ -238,6 +292,8 @@ def report(
     except SummaryUnavailable as exc:
         click.echo(f"fastmon-client: {escape(exc)}", err=True)
         sys.exit(exc.code)
+    except KeyboardInterrupt:
+        sys.exit(SIGNALS[signal.SIGINT])
     text = FORMATS[kind](made, known)
     try:
         click.echo(text, nl=False) if output is None else write_file(output, text)
@@ -295,7 +351,8 @@ def dashboard(
             (*options.SHOWN_TYPES, RUN_SUMMARY), variables, output=summaries, intervals=intervals, summaries=earlier
         )
         chosen = DashboardOptions(listen, token_file, public_url, kept, shifts)
-        end = serve_session(session, TableDetails(monitor, summaries, session.rows), chosen, variables)
+        details = TableDetails(monitor, summaries, session.rows, session.earlier_rates)
+        end = serve_session(session, details, chosen, variables)
     if session.refusal:
         click.echo(f"fastmon-client: {escape(session.refusal)}", err=True)
     sys.exit(_exit_code(session, end, session.snapshot(), fail_on_gaps=False))
@@ -388,7 +445,7 @@ def main(intervals: Intervals | None = None) -> None:
     with throttled_libraries():
         code = _exit_code_of_command(intervals)
     reason = lost_output()
-    if reason and code != INTERRUPTED:
+    if reason and code < min(filter(None, SIGNALS.values())):
         code = OUTPUT_LOST
         click.echo(f"fastmon-client: standard output: cannot be written: {reason}: write to another file", err=True)
     sys.exit(code)

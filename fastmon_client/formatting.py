@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from fastmon_client.snapshot import Snapshot
 from fastmon_client.tffile import ANNOUNCED, file_size, run_of
 
+MAX_STATUS_RUNS = 5
+"""Runs in a line of status."""
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -62,10 +65,12 @@ def short_age(seconds: float | None) -> str:
 
 
 def lag(seconds: float | None) -> str:
-    """A delay in seconds, with two decimals below 10 s."""
+    """A delay: `85 ms`, `0.35 s`, `12 s`, `3 min 5 s`; `-` if unknown."""
     if seconds is None:
         return "-"
-    return f"{seconds:.2f}" if seconds < 10 else short_age(seconds)
+    if seconds < 0.1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.2f} s" if seconds < 10 else age(seconds)
 
 
 def of(seen: int, expected: int | None) -> str:
@@ -90,6 +95,20 @@ def gaps(sequences: Sequence[int]) -> list[str]:
         else:
             found.append([number, number])
     return [str(first) if first == last else f"{first}-{last}" for first, last in found]
+
+
+def status_line(snapshot: Snapshot) -> str:
+    """The verdict, the rate and what is missing of the open runs (else of the newest one), as one line of text."""
+    verdict, runs = snapshot["verdict"], snapshot["runs"]
+    shown = [run for run in runs if run["state"] in ("imminent", "running", "paused")] or runs[:1]
+    parts = [clock_time(snapshot["at"]), verdict["word"], f"{snapshot['tiles']['flow']['rate_hz']:.1f} TF files/s"]
+    for run in shown[:MAX_STATUS_RUNS]:
+        missing, named = run["stfs_missing"], f": {', '.join(gaps(run['missing']))}" if run["missing"] else ""
+        text = "missing UNKNOWN" if missing is None else f"{count_of(missing, 'STF')} missing{named}"
+        parts.append(f"run {escape(run['run'])} {run['state']}, {text}")
+    if len(shown) > MAX_STATUS_RUNS:
+        parts.append(f"and {count_of(len(shown) - MAX_STATUS_RUNS, 'more run')}")
+    return "  ".join(parts if verdict["word"] == "FLOWING" else [*parts, f"({escape(verdict['reason'])})"])
 
 
 def line(message: Mapping[str, Any]) -> str:

@@ -45,6 +45,8 @@ class Intervals:
     """Longest wait for the monitor after the end of a run."""
     query_hz: float = 5.0
     """Highest rate of TF file queries."""
+    status_s: float = 60.0
+    """Between two lines of status in the text output."""
     tick_s: float = 1.0
     """Between two updates of what depends on time alone."""
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,12 +16,23 @@ from fastmon_client.intervals import Intervals
 from fastmon_client.message_filter import MessageFilter
 from fastmon_client.session import Output, Session, StopConditions, now
 from fastmon_client.settings import DEFAULT_TOPIC, DEFAULT_URL, broker_from, monitor_from
+from fastmon_client.state_folder import StateFolder, StateFolderError
 from fastmon_client.tffile import run_name
 
 SHOWN_TYPES = ("tf_file_registered", "fastmon_status")
 """Default of --message-types."""
 MAX_DURATION_S = 365 * 24 * 3600
 """Upper limit of all durations."""
+
+
+def state_folder(path: Path | None, *, is_shared: bool = False) -> StateFolder | None:
+    """The folder of the option `--state`, if it is set. Raises: click.UsageError if it cannot be used."""
+    try:
+        return StateFolder(path, is_shared=is_shared) if path else None
+    except OSError as exc:
+        raise click.UsageError(f"--state {path}: {exc.strerror}: use a folder that you may write") from exc
+    except StateFolderError as exc:
+        raise click.UsageError(f"--state {exc}") from exc
 
 
 class CommaList(click.ParamType[tuple[str, ...]]):
@@ -39,6 +51,16 @@ class RunIds(CommaList):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         """The names of the runs in *value*."""
         return tuple(map(run_name, super().convert(value, param, ctx)))
+
+
+class RunName(click.ParamType[str]):
+    """A run, by `run_name`."""
+
+    name = "RUN"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
+        """The name of the run *value*."""
+        return run_name(value)
 
 
 class RunNumber(click.IntRange):
@@ -119,8 +141,9 @@ class SessionOptions:
         intervals: Intervals | None,
         stop_conditions: StopConditions | None = None,
         summaries: Mapping[str, Mapping[str, Any]] | None = None,
+        reference: str | None = None,
     ) -> Session:
-        """A session that shows messages of *types*; *summaries* of runs were heard before.
+        """A session that shows messages of *types*; *summaries* of runs were heard before, *reference* was a good run.
 
         Raises: click.UsageError if a setting is invalid.
         """
@@ -131,7 +154,7 @@ class SessionOptions:
             monitor.url, filter_, now(), stale_after_s=self.stale_after, intervals=intervals,
             topic=broker.topic if broker else None, earlier=Earlier(self.last, summaries or {}),
         )  # fmt: skip
-        return Session(monitor, filter_.subscribed_types, state, output, stop_conditions, broker)
+        return Session(monitor, filter_.subscribed_types, state, output, stop_conditions, broker, reference)
 
 
 def session_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
 from loguru import logger
 
 from fastmon_client.app_state import AppState
-from fastmon_client.formatting import line
-from fastmon_client.snapshot import RunRow, Snapshot
+from fastmon_client.formatting import escape, line, status_line
+from fastmon_client.snapshot import ReferenceRow, RunRow, Snapshot
 from fastmon_client.stream import Message
 from fastmon_client.tffile import ANNOUNCED
 
@@ -28,6 +28,7 @@ class Quiet:
         self._bell = bell
         self._raised = 0
         self._lines: list[str] = []
+        self._reference_text = ""
 
     def write(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
         """Write nothing."""
@@ -52,13 +53,38 @@ class Quiet:
         if self._bell:
             click.echo("\a", nl=False, err=True)
 
+    def _new_reference(self, state: AppState) -> ReferenceRow | None:
+        """The comparison with the reference run, if it says something new."""
+        found = state.reference
+        if found is None or found["text"] == self._reference_text:
+            return None
+        self._reference_text = found["text"]
+        return found
+
 
 class Lines(Quiet):
-    """One text line per message."""
+    """One text line per message, and regularly one of status."""
+
+    def __init__(self, *, bell: bool = False) -> None:
+        super().__init__(bell=bell)
+        self._next_status: datetime | None = None
 
     def write(self, message: Mapping[str, Any], *, backfilled: bool) -> None:
         """Write a message."""
         self._lines.append(f"{line(message)}{'  backfilled' if backfilled else ''}\n")
+
+    def update(self, state: AppState, at: datetime) -> None:
+        """Log new alarms; write a line of status when it is due, and a new comparison with the reference run."""
+        super().update(state, at)
+        if found := self._new_reference(state):
+            self._lines.append(f"{at:%H:%M:%S}  {escape(found['text'])}\n")
+            self.flush()
+        pause = timedelta(seconds=state.intervals.status_s)
+        self._next_status = self._next_status or at + pause
+        if at >= self._next_status:
+            self._next_status = at + pause
+            self._lines.append(f"{status_line(state.snapshot(at))}\n")
+            self.flush()
 
 
 class JsonLines(Quiet):
@@ -92,6 +118,8 @@ class JsonLines(Quiet):
         for alarm in state.alarms.rows(at):
             row = {**alarm, "alarm": alarm["kind"], "kind": "alarm"}
             self._write_if_changed(before, f"{alarm['kind']} {alarm['since']} {alarm['run']}", row, alarm["until"])
+        if found := self._new_reference(state):
+            self._lines.append(f"{json.dumps({'kind': 'reference', **found})}\n")
         self.flush()
 
     def _write_if_changed(self, before: Mapping[str, Any], subject: str, row: Mapping[str, Any], changes: Any) -> None:

@@ -7,9 +7,26 @@ from statistics import median
 
 BIN_S = 5
 BINS = 180
+DAY_S = 24 * 3600
 _PER_MINUTE = 60 // BIN_S
 _MIN_TIME_S = 1.0
 """A rate over a shorter time says nothing."""
+
+
+class EarlierRates:
+    """TF files by the time when they were made, before the start of this client: a day of bins of `BIN_S` seconds."""
+
+    def __init__(self, started_at: datetime) -> None:
+        self._end = int(started_at.timestamp())
+        self.counts: dict[int, int] = {}
+        """Begin of a bin, in seconds since 1970 -> TF files."""
+
+    def add(self, at: datetime) -> None:
+        """Count one TF file, unless it was made after the start, or more than a day before."""
+        seconds = int(at.timestamp())
+        if self._end - DAY_S <= seconds < self._end:
+            begin = seconds // BIN_S * BIN_S
+            self.counts[begin] = self.counts.get(begin, 0) + 1
 
 
 class RateSeries:

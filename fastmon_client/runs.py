@@ -76,8 +76,8 @@ class Run:
         """Whether its TF files are not shown when they are found in the tables."""
         self.is_past = is_past
         """Whether it was over before this client started, as far as the table of runs tells."""
-        self._is_followed = False
-        """Whether there was a sign that it takes data, or has just ended."""
+        self.is_back = self._is_followed = False
+        """Whether it was dropped and came back; whether there was a sign that it takes data, or has just ended."""
         self.state: RunState = "unknown"
         self.stfs = Stfs()
         self.rates = RateSeries()

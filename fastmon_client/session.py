@@ -28,6 +28,7 @@ from fastmon_client.query_worker import (
     StfsResult,
     TfFilesResult,
 )
+from fastmon_client.reference import ReferenceResult, ReferenceWatch
 from fastmon_client.snapshot import RunRow, Snapshot
 from fastmon_client.stream import Connected, Disconnected, HeartBeat, Notice, Stream
 from fastmon_client.stream_manager import Source, StreamBatch, StreamManager, size_of
@@ -39,7 +40,7 @@ _BATCH = 10
 
 _MAX_ARRIVALS = 50
 
-Arrival = StreamBatch | QueryResult | None
+Arrival = StreamBatch | QueryResult | ReferenceResult | None
 
 
 class Output(Protocol):
@@ -86,8 +87,12 @@ class Session:
         output: Output,
         stop_conditions: StopConditions | None = None,
         broker: BrokerConfig | None = None,
+        reference: str | None = None,
     ) -> None:
-        """With a *broker*, messages come from its topic, not from the monitor's stream."""
+        """With a *broker*, messages come from its topic, not from the monitor's stream.
+
+        *reference*: the run that the current one is compared with.
+        """
         self.refusal: AccessDenied | None = None
         """Why the stream cannot open."""
         self._state, self._output, self._stop_conditions = state, output, stop_conditions or StopConditions()
@@ -104,6 +109,7 @@ class Session:
 
         self._streams = StreamManager(source, self._put_batch, intervals)
         self._queries = QueryWorker(Tables(monitor), self._arrivals.put_at_once, intervals.query_hz)
+        self._reference = ReferenceWatch(Tables(monitor), reference, now) if reference else None
         self._stfs_to_query: dict[str, list[str]] = {}
         self._comparisons: dict[str, int] = {}
         """The comparison of each run that is being made: a run that was dropped and came back has a new one."""
@@ -132,6 +138,11 @@ class Session:
         with self._lock:
             return self._state.snapshot(now())
 
+    def earlier_rates(self) -> dict[int, int]:
+        """TF files made before the start: begin of a bin of 5 s -> number; callable from any thread."""
+        with self._lock:
+            return dict(self._state.earlier_rates)
+
     def rows(self, offset: int = 0, limit: int | None = None) -> list[RunRow]:
         """The rows of the runs, newest first, without strips; callable from any thread."""
         with self._lock:
@@ -141,14 +152,22 @@ class Session:
         """Read, compare and show until the end."""
         self._streams.start()
         self._queries.start()
+        if self._reference:
+            self._reference.start(self._current_run, self._arrivals.put_at_once)
         try:
             while not self._stopped:
                 self._run_once()
         finally:
             self._streams.stop()
             self._queries.stop()
+            if self._reference:
+                self._reference.stop()
             self._arrivals.close()
             self._output.flush()
+
+    def _current_run(self, besides: str) -> str | None:
+        with self._lock:
+            return self._state.current_run(besides)
 
     def _put_batch(self, batch: StreamBatch) -> None:
         """Called by the threads of the streams."""
@@ -184,6 +203,8 @@ class Session:
                         self._process_notice(notice, at)
                 except RecursionError:  # deeper on the stack here than in the parser
                     self._log.record("nested", "event skipped: nested too deeply")
+        elif isinstance(arrival, ReferenceResult):
+            self._state.reference = arrival.row
         else:
             self._process_result(arrival, at)
 

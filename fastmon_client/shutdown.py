@@ -16,8 +16,10 @@ from types import FrameType
 
 from loguru import logger
 
-ERROR, AUTHENTICATION, UNREACHABLE, GAPS, INTERRUPTED = 1, 3, 4, 5, 130
+ERROR, AUTHENTICATION, UNREACHABLE, GAPS = 1, 3, 4, 5
 """Exit codes; 0 is success, 2 is a usage error."""
+SIGNALS = {signal.SIGTERM: 0, signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGQUIT: 131}
+"""Signals that stop the client, and the exit code of each."""
 READER_TIMEOUT_S = 3.0
 """After a stop request, blocked output is discarded after this time."""
 
@@ -36,15 +38,16 @@ class ShutdownReason:
 
 @contextmanager
 def shutdown_on(stop: Callable[[], None], after_s: float | None) -> Iterator[ShutdownReason]:
-    """Call *stop* on SIGINT, SIGTERM or after *after_s* seconds; a second signal ends the process at once.
+    """Call *stop* on one of `SIGNALS` or after *after_s* seconds; a second signal ends the process at once.
 
-    From then on, blocked output is discarded after `READER_TIMEOUT_S`.
+    A SIGHUP or SIGQUIT that is ignored (nohup, a script's `&`) stays so.
+    Once stopped, blocked output is discarded after `READER_TIMEOUT_S`.
     """
     found = ShutdownReason()
     events: SimpleQueue[bool] = SimpleQueue()  # False: a signal; True: the block ended. Safe in a signal handler
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
-        found.code = INTERRUPTED if number == signal.SIGINT else 0
+        found.code = SIGNALS[signal.Signals(number)]
         signal.signal(number, signal.SIG_DFL)
         events.put(False)
         stop()
@@ -61,7 +64,8 @@ def shutdown_on(stop: Callable[[], None], after_s: float | None) -> Iterator[Shu
             except Empty:
                 _discard_blocked_output()
 
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    taken = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, on_signal) for number in taken}
     before[_WAKEUP_SIGNAL] = signal.signal(_WAKEUP_SIGNAL, lambda _number, _frame: None)
     threading.Thread(target=wait, name="shutdown", daemon=True).start()
     try:

@@ -262,6 +262,51 @@ class Tiles(TypedDict):
     monitor: MonitorTile
 
 
+class Point(TypedDict):
+    """One minute of a run; None: not known."""
+
+    rate_hz: float | None
+    """TF files of the STFs that were registered in it, per second."""
+    lag_s: float | None
+    """Median from the registration of an STF to that of its last TF file."""
+    missing: float | None
+    """Fraction of the selected STFs without TF files."""
+    size_bytes: float | None
+    """Of the TF files of one STF, on average."""
+
+
+class ProfileRow(TypedDict):
+    """A profile as plain data."""
+
+    run: str
+    began_at: str | None
+    step_s: int
+    stfs: int
+    """Selected STFs."""
+    read: int
+    one_of: int
+    """One of so many is read."""
+    to_read: int
+    points: list[Point]
+
+
+class ReferenceRow(TypedDict):
+    """A run beside its reference run (`--reference`)."""
+
+    run: str
+    """The reference run."""
+    text: str
+    """The comparison in one line, or why there is none."""
+    current: str | None
+    """The run that is compared."""
+    since_start_s: float | None
+    """The end of its last known minute, since its start."""
+    now: Point | None
+    """That minute."""
+    then: Point | None
+    """The same minute of the reference run; None: it was shorter."""
+
+
 class Snapshot(TypedDict):
     """The whole state at one time."""
 
@@ -282,3 +327,5 @@ class Snapshot(TypedDict):
     alarms: list[AlarmRow]
     """Active alarms first, then ended ones; newest first."""
     totals: Totals
+    reference: ReferenceRow | None
+    """None without `--reference`."""

@@ -1,11 +1,15 @@
-"""The folder of a dashboard (`--state`): a few small JSON files, written by one dashboard, read by anybody."""
+"""The folder of a dashboard (`--state`): a few small JSON files, written by one dashboard, read by anybody.
+
+Terminals share the folder with it; a file that several of them write is changed under a lock of its own.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -25,13 +29,16 @@ class StateFolderError(Exception):
 class StateFolder:
     """Made with mode 0700 if it is not there."""
 
-    def __init__(self, path: Path) -> None:
-        """Lock it. Raises: OSError, StateFolderError."""
+    def __init__(self, path: Path, *, is_shared: bool = False) -> None:
+        """Lock it; not if *is_shared*: beside the dashboard that has it. Raises: OSError, StateFolderError."""
         self.path = path
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if problem := trust_problem(path, path.stat()):  # others could plant links in it
             raise StateFolderError(f"{path}: {problem}")
-        self._lock: IO[str] = (path / "lock").open("w")
+        self._lock: IO[str] | None = None
+        if is_shared:
+            return
+        self._lock = (path / "lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
@@ -40,7 +47,23 @@ class StateFolder:
 
     def close(self) -> None:
         """Let another dashboard use the folder."""
-        self._lock.close()
+        if self._lock:
+            self._lock.close()
+
+    @contextmanager
+    def changing(self, name: str) -> Iterator[None]:
+        """Keep others from changing the file *name* meanwhile. Raises: OSError."""
+        with (self.path / name).with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # for as long as it takes to write a small file
+            yield
+
+    def version(self, name: str) -> tuple[int, int] | None:
+        """What changes whenever the file *name* is replaced; None without the file."""
+        try:
+            found = (self.path / name).stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
 
     def read(self, name: str, parse: Callable[[Any], _Value]) -> _Value | None:
         """The value that *parse* makes of the file *name*; None without one. A file that is not ours is put aside.

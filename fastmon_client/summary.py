@@ -25,7 +25,8 @@ def summary_lines(snapshot: Snapshot) -> list[str]:
     counts = f"{totals['tf_files']} TF files, {volume(totals['bytes'], totals['tf_files_without_size'])}"
     how = f"{totals['backfilled']} backfilled, {totals['duplicates']} repeated"
     runs = [run_line(run) for run in reversed(followed(snapshot["runs"], snapshot["filters"]["run_ids"]))]
-    return [f"{snapshot['uptime_s']:.0f} s: {counts}, {how}", *runs]
+    reference = [escape(snapshot["reference"]["text"])] if snapshot["reference"] else []
+    return [f"{snapshot['uptime_s']:.0f} s: {counts}, {how}", *runs, *reference]
 
 
 def followed(runs: Sequence[RunRow], run_ids: Sequence[str]) -> list[RunRow]:
@@ -78,14 +79,14 @@ class SummaryUnavailable(Exception):
         self.code = code
 
 
-def fetch_run(monitor: MonitorSession, number: int) -> RunRow:
-    """The row of run *number*.
+def fetch_run(monitor: MonitorSession, number: int, summary: Mapping[str, Any] | None = None) -> RunRow:
+    """The row of run *number*; *summary* is the daemon's, if it is known.
 
     Raises: SummaryUnavailable if there is no such run, or no response.
     """
     tables = Tables(monitor)
     try:
-        return _run_row(tables, monitor.url, number)
+        return _run_row(tables, monitor.url, number, summary)
     except AccessDenied as exc:
         raise SummaryUnavailable(str(exc), AUTHENTICATION if exc.by_token else ERROR) from exc
     except MonitorUnavailable as exc:
@@ -94,11 +95,11 @@ def fetch_run(monitor: MonitorSession, number: int) -> RunRow:
         tables.close()
 
 
-def _run_row(tables: Tables, url: str, number: int) -> RunRow:
+def _run_row(tables: Tables, url: str, number: int, summary: Mapping[str, Any] | None) -> RunRow:
     rows = [row for row in tables.runs() if row.get("run_number") == number]
     if not rows:
         raise SummaryUnavailable(f"monitor has no run {number}", ERROR)
-    found = read_run(tables, url, rows[0])
+    found = read_run(tables, url, rows[0], summary)
     assert found is not None  # without a limit
     return found
 

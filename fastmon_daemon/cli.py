@@ -25,8 +25,8 @@ from fastmon_daemon.base.text import escape_controls
 
 COMMANDS = (
     "run", "reload", "inspect", "top", "report", "acts", "verdict", "reconcile", "retry", "discard", "include",
-    "replay", "export", "purge", "backup", "config", "check", "healthcheck", "diagram", "files", "completion",
-    "testbed", "daq", "demo",
+    "replay", "export", "purge", "backup", "config", "check", "healthcheck", "diagram", "schema", "files",
+    "completion", "testbed", "daq", "demo",
 )  # fmt: skip
 _MODULES = dict.fromkeys(("retry", "discard", "include", "replay", "purge"), "action_commands")
 """Command -> module, if the module is not named like the command."""

@@ -32,7 +32,7 @@ MODULES_IN_ORDER = {
     "log_throttle logs output",
     "settings": "fields files environment database_path loader schema exposure",
     "statechart": "machine diagram",
-    "messages": "fields inbound outbound",
+    "messages": "fields accepted inbound outbound",
     "broker": "parameters frame_filter transport unacked_buffer session connector connection probe",
     "monitor": "responses rows failures transport row_stream rest_client client agent_client directory stf_registrar",
     "outbox": "sqlite_errors run_merging schema models queries outages retention stage_reports acts periods runs "
@@ -49,7 +49,7 @@ MODULES_IN_ORDER = {
     "service": "process clients brokers factories offline_reconcile live_settings status_line daemon",
     "checks": "runner local broker monitor",
     "commands": "formatting common inspect_tables action_commands inspect top acts report verdict reconcile export "
-    "backup diagram config check healthcheck reload files completion run testbed daq demo",
+    "backup diagram config check healthcheck reload files schema completion run testbed daq demo",
 }
 """Each package's modules from the lowest to the highest; its front, `__init__`, is above them all."""
 
@@ -57,8 +57,8 @@ CLIENT_IN_ORDER = (
     "addresses arrivals intervals reasons retrying selection silence snapshot standard_output shutdown rates "
     "event_splitter log_throttle stomp_frames transport tffile row_stream formatting files state_folder journal_file "
     "shifts environment agents verdict stfs connection runs archive alarms message_filter app_state broker_config "
-    "trust monitor_session monitor_tables query_worker settings stream stream_manager topic_stream diagnostics output "
-    "session options summary report live dashboard cli __main__"
+    "trust monitor_session monitor_tables profile reference query_worker settings stream stream_manager topic_stream "
+    "diagnostics output session options summary report dashboard live cli __main__"
 )
 """The client's modules and packages from the lowest to the highest."""
 

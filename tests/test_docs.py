@@ -23,7 +23,7 @@ from fastmon_client.tffile import ANNOUNCED
 from fastmon_daemon.cli import cli as daemon
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 CURRENT = [document for document in DOCUMENTS if document.name != "CHANGELOG.md"]
 """The documents that name only what exists; the changelog names what was renamed."""
 FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir()}

@@ -1,11 +1,13 @@
 """Acknowledgements of alarms: who took note of one, and when; all pages of a server show them.
 
-They are kept in a small file, so that they survive a restart. An alarm that ended and comes back is new.
+They are kept in a small file, so that they survive a restart, and that terminals share them with the server. An alarm
+that ended and comes back is new.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -24,33 +26,37 @@ _Identity = tuple[str, str]
 
 
 class Acknowledgements:
-    """The acknowledgements of one server, oldest first; belongs to the event loop."""
+    """The acknowledgements, oldest first; belongs to one thread."""
 
     def __init__(self, folder: StateFolder | None = None) -> None:
-        """Read those in *folder*; without one, they are kept until the server ends. Raises: OSError."""
+        """Read those in *folder*; without one, they are kept until the process ends. Raises: OSError."""
         self._folder = folder
-        self._rows: list[dict[str, Any]] = (folder.read(FILE_NAME, _parse) if folder else None) or []
+        self._rows: list[dict[str, Any]] = []
+        self._version: tuple[int, int] | None = None
+        """Of the file, as it was read or written last."""
         self._seen: dict[_Identity, str] = {}
         """The alarms that were active just now, and since when: only of these the end can be told."""
-        self._save()
+        with self._changing():
+            self._save()
 
     def acknowledge(self, incident: Mapping[str, Any], by: str, note: str, at: datetime) -> dict[str, Any]:
         """Record that *by* took note of the active *incident*; the first one counts.
 
         Raises: OSError if it cannot be written; then nothing is recorded.
         """
-        if known := self.of(incident):
-            return known
-        row = {name: incident.get(name) for name in _FIELDS} | {
-            "by": by[:MAX_NAME], "at": at.isoformat(timespec="seconds"), "note": note[:MAX_NOTE], "until": None,
-        }  # fmt: skip
-        before = self._rows
-        self._rows = [*before, row][-MAX_KEPT:]
-        try:
-            self._save()
-        except OSError:
-            self._rows = before
-            raise
+        with self._changing():
+            if known := self.of(incident):
+                return known
+            row = {name: incident.get(name) for name in _FIELDS} | {
+                "by": by[:MAX_NAME], "at": at.isoformat(timespec="seconds"), "note": note[:MAX_NOTE], "until": None,
+            }  # fmt: skip
+            before = self._rows
+            self._rows = [*before, row][-MAX_KEPT:]
+            try:
+                self._save()
+            except OSError:
+                self._rows = before
+                raise
         return row
 
     def of(self, incident: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -60,22 +66,34 @@ class Acknowledgements:
         return next((row for row in same if _identity(row) == wanted), None)
 
     def observe(self, incidents: Iterable[Mapping[str, Any]], at: datetime) -> None:
-        """Note which alarms are active: the acknowledgement of one that ended ends with it."""
+        """Note which alarms are active: the acknowledgement of one that ended ends with it.
+
+        Takes in what other processes wrote.
+        """
         active, over = {}, set()
         for each in incidents:
             if each["until"] is None:
                 active[_identity(each)] = str(each["since"])
             else:
                 over.add((_identity(each), str(each["since"])))
+        try:
+            self._refresh()
+            if self._end(active, over, at):
+                with self._changing():
+                    self._end(active, over, at)  # what another process wrote meanwhile
+                    self._save()
+        except OSError as exc:
+            logger.warning("acknowledgements: cannot be read or written: {}", exc.strerror)
+        self._seen = active
+
+    def _end(
+        self, active: Mapping[_Identity, str], over: Container[tuple[_Identity, str]], at: datetime
+    ) -> list[dict[str, Any]]:
+        """End the acknowledgements whose alarms ended; returns them."""
         ended = [row for row in self._rows if row["until"] is None and self._has_ended(row, active, over)]
         for row in ended:
             row["until"] = at.isoformat(timespec="seconds")
-        self._seen = active
-        if ended:
-            try:
-                self._save()
-            except OSError as exc:
-                logger.warning("acknowledgements: cannot be written: {}", exc.strerror)
+        return ended
 
     def _has_ended(
         self, row: Mapping[str, Any], active: Mapping[_Identity, str], over: Container[tuple[_Identity, str]]
@@ -90,9 +108,25 @@ class Acknowledgements:
         """All, oldest first."""
         return list(self._rows)
 
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Keep other processes from writing, after taking in what they wrote."""
+        if self._folder is None:
+            yield
+            return
+        with self._folder.changing(FILE_NAME):
+            self._refresh()
+            yield
+
+    def _refresh(self) -> None:
+        """Take in what other processes wrote."""
+        if self._folder and (version := self._folder.version(FILE_NAME)) != self._version:
+            self._rows, self._version = self._folder.read(FILE_NAME, _parse) or [], version
+
     def _save(self) -> None:
         if self._folder:
             self._folder.write(FILE_NAME, {"acknowledgements": self._rows})
+            self._version = self._folder.version(FILE_NAME)
 
 
 def _identity(alarm: Mapping[str, Any]) -> _Identity:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from fastmon_client.dashboard.history import RANGES
 from fastmon_client.formatting import escape
 from fastmon_client.monitor_session import AccessDenied
 from fastmon_client.monitor_tables import MonitorUnavailable
+from fastmon_client.snapshot import ProfileRow
 
 PAGE_HEADER = "x-fastmon-page"
 """A page of another site cannot send it without asking first, which is never allowed: so no request is forged."""
@@ -36,11 +37,18 @@ class Details(Protocol):
     async def run(self, name: str, sequences: Iterable[int]) -> dict[str, Any]:
         """What the tables say of a run, and the names of the STFs with these numbers."""
 
+    async def profile(self, run: str) -> ProfileRow:
+        """The run minute by minute."""
+
     async def runs(self) -> list[dict[str, Any]]:
         """The monitor's table of runs."""
 
     async def stf(self, run: str, name: str) -> dict[str, Any]:
         """The TF files of an STF, named by its file or by its sequence number."""
+
+    @property
+    def earlier_rates(self) -> Callable[[], Mapping[int, int]]:
+        """TF files made before the start: begin of a bin of 5 s -> number."""
 
     def rows(self, limit: int | None) -> list[Mapping[str, Any]]:
         """The rows of at most *limit* runs, newest first, without strips."""
@@ -62,6 +70,7 @@ class Api:
             Route("/api/runs", self._runs),
             Route("/api/history", self._history),
             Route("/api/runs/{run}", self._run),
+            Route("/api/runs/{run}/profile", self._profile),
             Route("/api/runs/{run}/stfs/{stf}", self._stf),
             Route("/api/summaries", self._summaries),
             Route("/api/guide", self._guide),
@@ -81,7 +90,8 @@ class Api:
         name = request.query_params.get("range", "15m")
         if name not in RANGES:
             return problem(400, f"unknown range: use {', '.join(RANGES)}")
-        return JSONResponse(self._broadcaster.history.view(name))
+        earlier = self._details.earlier_rates() if self._details else {}
+        return JSONResponse(self._broadcaster.history.view(name, earlier))
 
     async def _run(self, request: Request) -> Response:
         name = request.path_params["run"]
@@ -96,10 +106,17 @@ class Api:
         return JSONResponse(found, 200 if is_known or found["problem"] else 404)
 
     async def _stf(self, request: Request) -> Response:
+        asked = request.path_params
+        return await self._answer(lambda details: details.stf(asked["run"], asked["stf"]))
+
+    async def _profile(self, request: Request) -> Response:
+        return await self._answer(lambda details: details.profile(request.path_params["run"]))
+
+    async def _answer(self, ask: Callable[[Details], Awaitable[Mapping[str, Any]]]) -> Response:
         if self._details is None:
             return problem(404, "this server reads no tables")
         try:
-            return JSONResponse(await self._details.stf(request.path_params["run"], request.path_params["stf"]))
+            return JSONResponse(await ask(self._details))
         except LookupError as exc:
             return problem(404, str(exc))
         except (MonitorUnavailable, AccessDenied) as exc:

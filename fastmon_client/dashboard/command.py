@@ -22,10 +22,10 @@ from fastmon_client.dashboard.journal import Journal, Kept
 from fastmon_client.dashboard.server import listen, serve
 from fastmon_client.environment import secret_source
 from fastmon_client.files import exposed, read_text
+from fastmon_client.options import state_folder
 from fastmon_client.session import Session
 from fastmon_client.shifts import Shifts
 from fastmon_client.shutdown import ShutdownReason, shutdown_on
-from fastmon_client.state_folder import StateFolder, StateFolderError
 
 _SETTINGS = "--auth-token (FASTMON_DASHBOARD_TOKEN_FILE, FASTMON_DASHBOARD_TOKEN)"
 
@@ -100,12 +100,7 @@ def opened_state(path: Path | None) -> Iterator[Kept]:
 
     Raises: click.UsageError if the folder cannot be used.
     """
-    try:
-        folder = StateFolder(path) if path else None
-    except OSError as exc:
-        raise click.UsageError(f"--state {path}: {exc.strerror}: use a folder that you may write") from exc
-    except StateFolderError as exc:
-        raise click.UsageError(f"--state {exc}") from exc
+    folder = state_folder(path)
     with closing(folder) if folder else nullcontext():
         try:
             kept = Kept(Acknowledgements(folder), Journal(folder))

@@ -15,7 +15,10 @@ from fastmon_client.message_filter import RUN_SUMMARY
 from fastmon_client.monitor_session import MonitorSession
 from fastmon_client.monitor_tables import MonitorUnavailable, Tables
 from fastmon_client.output import Quiet
+from fastmon_client.reference import ProfileReader
 from fastmon_client.selection import sequence_of
+from fastmon_client.session import now
+from fastmon_client.snapshot import ProfileRow
 from fastmon_client.tffile import run_of
 
 KEPT_S = 10.0
@@ -31,9 +34,9 @@ _Answer = TypeVar("_Answer")
 class Summaries(Quiet):
     """The daemon's summary of each run, as heard; an output of the session."""
 
-    def __init__(self, earlier: Mapping[str, dict[str, Any]] | None = None) -> None:
+    def __init__(self, earlier: Mapping[str, dict[str, Any]] | None = None, *, bell: bool = False) -> None:
         """*earlier*: those that were heard before this process."""
-        super().__init__()
+        super().__init__(bell=bell)
         self._of_run = OrderedDict((run, {**each, "run": run}) for run, each in (earlier or {}).items())
 
     def write(self, message: Mapping[str, Any], *, backfilled: bool) -> None:  # noqa: ARG002
@@ -57,12 +60,21 @@ class Summaries(Quiet):
 class TableDetails:
     """Reads the tables in a thread of its own, one question after another; `close` ends it."""
 
-    def __init__(self, monitor: MonitorSession, summaries: Summaries, rows: Callable[[int, int | None], Rows]) -> None:
-        """*rows* (offset, limit) are those of the session."""
+    def __init__(
+        self,
+        monitor: MonitorSession,
+        summaries: Summaries,
+        rows: Callable[[int, int | None], Rows],
+        earlier_rates: Callable[[], Mapping[int, int]] = dict,
+    ) -> None:
+        """*rows* (offset, limit) and *earlier_rates* are those of the session."""
         self._url = monitor.url.rstrip("/")
         self._summaries = summaries
         self._rows = rows
+        self.earlier_rates = earlier_rates
+        """TF files made before the start: begin of a bin of 5 s -> number."""
         self._tables = Tables(monitor)
+        self._profiles = ProfileReader(self._tables, now)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="details")
         self._kept: OrderedDict[tuple[str, str], tuple[float, Any]] = OrderedDict()
         self._waiting = 0
@@ -87,6 +99,15 @@ class TableDetails:
     async def runs(self) -> list[dict[str, Any]]:
         """The table of runs. Raises: MonitorUnavailable, AccessDenied."""
         return await self._ask(("runs", ""), self._tables.runs)
+
+    async def profile(self, run: str) -> ProfileRow:
+        """The run minute by minute; while `to_read` is not 0, each call reads some more STFs.
+
+        Raises: MonitorUnavailable, AccessDenied, LookupError if the monitor has no such run.
+        """
+        return await self._ask(
+            ("profile", run), lambda: self._profiles.read(run), is_kept=lambda found: not found["to_read"]
+        )
 
     async def stf(self, run: str, name: str) -> dict[str, Any]:
         """The TF files of an STF, named by its file or by its sequence number.
@@ -128,7 +149,12 @@ class TableDetails:
     async def _stfs(self, run: str) -> list[tuple[str, datetime]]:
         return await self._ask(("run", run), lambda: self._tables.stfs(int(run)))
 
-    async def _ask(self, key: tuple[str, str], question: Callable[[], _Answer]) -> _Answer:
+    async def _ask(
+        self,
+        key: tuple[str, str],
+        question: Callable[[], _Answer],
+        is_kept: Callable[[_Answer], bool] = lambda _answer: True,
+    ) -> _Answer:
         at, kept = self._kept.get(key, (0.0, None))
         if kept is not None and time.monotonic() - at < KEPT_S:
             answer: _Answer = kept
@@ -140,6 +166,8 @@ class TableDetails:
             answer = await asyncio.get_running_loop().run_in_executor(self._thread, question)
         finally:
             self._waiting -= 1
+        if not is_kept(answer):
+            return answer
         self._kept[key] = time.monotonic(), answer
         self._kept.move_to_end(key)
         if len(self._kept) > MAX_KEPT:

@@ -1,6 +1,7 @@
 """What the charts show of the last 24 hours: rate, lag, missing STFs, outages, the boundaries of runs. Pure.
 
-Kept per 5 s for 15 minutes and per minute for a day, for pages that open late.
+Kept per 5 s for 15 minutes and per minute for a day, for pages that open late. Rates of before the start are those of
+the TF files in the monitor's tables, as far as they were read; lag and missing STFs begin with the start.
 """
 
 from __future__ import annotations
@@ -59,19 +60,28 @@ class History:
         """`[from, to, word, reason]`, oldest first; `to` is None while it lasts."""
         return list(self._outages)
 
-    def view(self, name: str) -> dict[str, Any]:
-        """The range *name* of `RANGES`, as columns for a chart. Rates are per second."""
+    def view(self, name: str, earlier: Mapping[int, int] | None = None) -> dict[str, Any]:
+        """The range *name* of `RANGES`, as columns for a chart. Rates are per second.
+
+        *earlier*: TF files made before the start, as the tables have them: begin of a bin -> number.
+        """
         step, count = RANGES[name]
         points = self._points[step]
         last = max(points, default=0)
         times = range(last - (count - 1) * step, last + 1, step)
         rows = [points.get(at, [None] * 4) for at in times]
+        made: dict[int, int] = {}
+        for at, count in (earlier or {}).items():
+            made[_floor(at, step)] = made.get(_floor(at, step), 0) + count
         since = times[0]
         return {
             "range": name,
             "step_s": step,
             "at": list(times),
-            "rate_hz": [None if row[0] is None else round(row[0] / step, 4) for row in rows],
+            "rate_hz": [
+                None if (found := made.get(at) if row[0] is None else row[0]) is None else round(found / step, 4)
+                for at, row in zip(times, rows, strict=True)
+            ],
             "lag_p50_s": [row[1] for row in rows],
             "lag_p95_s": [row[2] for row in rows],
             "missing": [row[3] for row in rows],

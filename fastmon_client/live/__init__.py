@@ -1,6 +1,6 @@
-"""The live view on a terminal: `view` renders a snapshot, `screen` draws it."""
+"""The live view on a terminal: `navigation` says what a key does, `view` renders, `screen` draws, `app` joins them."""
 
-from fastmon_client.live.screen import show_live
-from fastmon_client.live.view import render
+from fastmon_client.live.app import LiveView
+from fastmon_client.live.view import Model, render
 
-__all__ = ["render", "show_live"]
+__all__ = ["LiveView", "Model", "render"]

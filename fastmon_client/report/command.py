@@ -37,7 +37,7 @@ def report_of(monitor: MonitorSession, options: ReportOptions, tell: Callable[[s
     Raises: click.UsageError if the state folder cannot be read; SummaryUnavailable if there is nothing to report:
     the token is rejected, or without a state folder the monitor does not answer.
     """
-    journal, summaries = _journal(options.state_dir)
+    journal, summaries = journal_in(options.state_dir)
     tables, failure = Tables(monitor), ""
     reading = Reading(tables, monitor.url, Progress(tell), summaries)
     try:
@@ -73,7 +73,11 @@ def write_file(path: Path, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _journal(folder: Path | None) -> tuple[Journaled | None, Mapping[str, Mapping[str, Any]]]:
+def journal_in(folder: Path | None) -> tuple[Journaled | None, Mapping[str, Mapping[str, Any]]]:
+    """The journal and the daemon's summaries in *folder*; None without a folder.
+
+    Raises: click.UsageError if they cannot be read.
+    """
     if folder is None:
         return None, {}
     try:

@@ -52,13 +52,15 @@ class Layout:
     def document(self, report: Report) -> Document:
         """*report* as a document."""
         clock = _Clock(self._shifts, report)
-        zone = self._shifts.zone_name or "the time zone of the host that made it"
+        zone = (
+            f"are those of {self._shifts.zone_name}" if self._shifts.zone_name else "are in the time zone of its host"
+        )
         facts = [
             ("From", clock.date_and_time(report["begin"])),
             ("To", clock.date_and_time(report["end"])),
             ("Shifter", report["shifter"]),
             ("Monitor", report["monitor"]),
-            ("Made", f"{clock.date_and_time(report['made_at'])}; times are of {zone}"),
+            ("Made", f"{clock.date_and_time(report['made_at'])}; times {zone}"),
         ]
         sections = [
             Section("Still open", (), report["still_open"] or ["Nothing."]),

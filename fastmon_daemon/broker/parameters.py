@@ -101,10 +101,16 @@ class ConnectionParameters:
 
     def connect_error(self, exc: OSError) -> LinkDown:
         """The error for a failed socket: LinkBlocked for certificates and TLS, else LinkDown."""
-        failed = f"no connection to the broker at {self.address}: {exc.strerror or exc}"
+        reason = exc.strerror or exc
+        if isinstance(exc, ssl.SSLCertVerificationError):
+            reason = f"certificate not trusted ({exc.verify_message})"
+        failed = f"no connection to the broker at {self.address}: {reason}"
+        use_tls_port = "set ACTIVEMQ_PORT to its port with TLS, or ACTIVEMQ_USE_SSL=off"
+        if isinstance(exc, TimeoutError) and "handshake" in str(exc):
+            return LinkDown(f"the broker at {self.address} does not answer in TLS: {use_tls_port}")
         if isinstance(exc, ssl.SSLError) and exc.reason in NO_TLS_REASONS:
             where = f"the broker at {self.address} does not use TLS at this port"
-            return LinkBlocked(f"{where}: set ACTIVEMQ_PORT to its port with TLS, or ACTIVEMQ_USE_SSL=off")
+            return LinkBlocked(f"{where}: {use_tls_port}")
         if isinstance(exc, ssl.SSLError) and _OUR_CERTIFICATE.search(str(exc)):
             return LinkBlocked(
                 f"{failed}: set ACTIVEMQ_SSL_CERT_FILE (now {self.cert_file}) to a certificate that the broker accepts"

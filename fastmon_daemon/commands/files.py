@@ -17,8 +17,8 @@ from fastmon_daemon.commands.common import CommandError
 
 _PACKAGED = Path(__file__).parents[1] / "files"
 """In an installed package; else the files are in the repository."""
-_REPOSITORY = Path(__file__).parents[2]
-_FOLDERS = ("systemd", "deploy", "man")
+SOURCE = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[2]
+_FOLDERS = ("systemd", "deploy", "man", "docs/schemas")
 _RUNBOOK = "docs/runbook.md"
 _SETTINGS = ".env.example"
 _PROGRAMS = ("fastmon-daemon", "fastmon-client")
@@ -46,10 +46,10 @@ def files(folder: Path, runbook_url: str | None) -> None:
     """Write what an installation needs to FOLDER.
 
     These are the systemd units, the supervisord section, .env.example, alerts with their runbook, a dashboard for
-    Grafana, and the manual pages. Units name the programs of this installation. Existing files are not overwritten.
+    Grafana, the manual pages, and the JSON Schemas of the messages. Units name the programs of this installation.
+    Existing files are not overwritten.
     """
-    source = _PACKAGED if _PACKAGED.is_dir() else _REPOSITORY
-    wanted = [(path, folder / path.relative_to(source)) for path in _all_files(source)]
+    wanted = [(path, folder / path.relative_to(SOURCE)) for path in _all_files()]
     changes = _installed_programs() | ({_RUNBOOK_URL: runbook_url} if runbook_url else {})
     try:
         for _, target in wanted:
@@ -69,10 +69,10 @@ def files(folder: Path, runbook_url: str | None) -> None:
         raise CommandError(f"{exc.filename}: cannot be written: {exc.strerror}", 1) from exc
 
 
-def _all_files(source: Path) -> Iterator[Path]:
-    yield from (source / _SETTINGS, source / _RUNBOOK)
+def _all_files() -> Iterator[Path]:
+    yield from (SOURCE / _SETTINGS, SOURCE / _RUNBOOK)
     for name in _FOLDERS:
-        yield from (path for path in sorted((source / name).rglob("*")) if path.is_file())
+        yield from (path for path in sorted((SOURCE / name).rglob("*")) if path.is_file())
 
 
 def _installed_programs() -> dict[str, str]:

@@ -31,6 +31,11 @@ _LAST_NUMBER = re.compile(r"([0-9]+)\.[^.]*$")
 _INTEGER = re.compile(r"\s*([+-]?[0-9]{1,20})(\.0*)?\s*", re.ASCII)
 
 
+def limits(**keywords: object) -> tuple[tuple[str, object], ...]:
+    """Limits of a field in the words of JSON Schema, for `Annotated`."""
+    return tuple(keywords.items())
+
+
 def json_object(body: str | bytes) -> dict[str, Any]:
     """The JSON object in *body*."""
     if len(body) > MAX_BODY_BYTES:

@@ -292,11 +292,17 @@ class Outage:
     """A period in which a link was down, or blocked (it answers, but rejects us)."""
 
     link: str
+    """`monitor`, `broker` or `announcements`; `daemon`: the daemon itself was down."""
     began_at: str
+    """When it began."""
     ended_at: str | None
+    """When it ended; None: not yet."""
     reason: str
+    """Why, in words."""
     blocked: bool
+    """The link answers, but rejects us until an operator acts."""
     next_probe_at: str | None
+    """When the link is tried next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,8 +336,11 @@ class TfCounts:
     """The TF files of a run's STFs."""
 
     drawn: int
+    """Sampled."""
     registered: int
+    """Registered with the monitor."""
     announced: int
+    """Announced, and confirmed by the broker."""
     preexisting: int
     """Not announced, because the monitor had them before fastmon."""
 
@@ -351,14 +360,20 @@ class Elsewhere:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """Durations of one transition in a run, in seconds; *source* None: from the birth of the STF."""
+    """Durations of one transition in a run, in seconds."""
 
     source: str | None
+    """The state before; None: from the birth of the STF."""
     dest: str
+    """The state after."""
     count: int
+    """STFs that made the transition."""
     p50_s: float
+    """Median."""
     p95_s: float
+    """95 % were not slower."""
     max_s: float
+    """The slowest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

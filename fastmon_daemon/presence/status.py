@@ -8,7 +8,7 @@ from loguru import logger
 
 from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.base.errors import FastmonError, LinkDown
-from fastmon_daemon.messages import Announce, FastmonStatus, outbound_message, run_number
+from fastmon_daemon.messages import Announce, FastmonStatus, StatusWord, outbound_message, run_number
 from fastmon_daemon.presence.health import Health, HealthChecker, HealthStatus
 
 CHECK_S = 1.0
@@ -45,7 +45,7 @@ class StatusPublisher:
             self._status, self._is_pending = health.status, True
         if self._is_pending and self._health_checker.clock.monotonic() >= self._not_before:
             is_ok = health.status is HealthStatus.OK
-            word = ("recovered" if is_ok else "degraded") if self._has_started else "started"
+            word: StatusWord = ("recovered" if is_ok else "degraded") if self._has_started else "started"
             if self._publish(word, health):
                 self._is_pending = not (self._has_started or is_ok)  # "started" with a problem: "degraded" follows
                 self._has_started = True
@@ -67,7 +67,7 @@ class StatusPublisher:
         if self._has_started:
             self._publish("stopped", self._health_checker.health())
 
-    def _publish(self, status: str, health: Health, text: str = "") -> bool:
+    def _publish(self, status: StatusWord, health: Health, text: str = "") -> bool:
         run = self._health_checker.run()
         now = format_timestamp(self._health_checker.clock.now())
         fields: FastmonStatus = {

@@ -131,10 +131,8 @@ class BackfillQueue:
         return BackgroundTask("monitor", lambda: self._look_up(name), done)
 
     def _look_up(self, name: str) -> tuple[list[TfFile], Peers]:
-        config = self._config
-        tfs = config.monitor.tf_files(name)
-        names_others = any((tf.metadata or {}).get("agent_name") not in (None, config.agent_name) for tf in tfs)
-        return tfs, config.peers.current() if names_others or config.peers.shares else config.peers.latest
+        tfs = self._config.monitor.tf_files(name)
+        return tfs, self._config.peers.naming(tfs)
 
     def _decide(
         self, outbox: Outbox, run: TrackedRun, missed: MissedStf, tfs: list[TfFile], peers: Peers, now: datetime

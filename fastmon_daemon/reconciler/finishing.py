@@ -13,7 +13,7 @@ from loguru import logger
 from fastmon_daemon.base.backoff import Backoff
 from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.engine import BackgroundTask
-from fastmon_daemon.messages import outbound_message, run_number
+from fastmon_daemon.messages import RunSummary, outbound_message, run_number
 from fastmon_daemon.outbox import Outbox, RunRow
 from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.verdict import incomplete_reasons, judge
@@ -103,7 +103,8 @@ class RunFinalizer:
     def _send(self, row: RunRow, run: TrackedRun, verdict: str, link: str) -> BackgroundTask:
         clock, intervals = self._config.clock, self._config.intervals
         event_key = f"{row.namespace}/{row.run}/{row.expected}"  # more STFs expected: another event
-        fields = {"run_number": run_number(row.run_id), **json.loads(verdict)}  # no `run_id`: other agents act on it
+        head: RunSummary = {"run_number": run_number(row.run_id)}  # no `run_id`: other agents act on it
+        fields = {**head, **json.loads(verdict)}
         message = outbound_message(
             "fastmon_run_summary", event_key, self._config.agent_name, format_timestamp(clock.now()), fields
         )

@@ -24,15 +24,19 @@ class Verdict:
     """The state of a run and the counts of its STFs, now or when it was saved."""
 
     namespace: str
+    """Namespace of the run."""
     run: str
+    """The run, as text without leading zeros."""
     state: str
+    """State of the run."""
     complete: bool
     """The run has ended, and every expected STF is known, finalized and not failed."""
     incomplete_reasons: tuple[str, ...]
     """Why it is not complete, in words."""
     expected: int | None
+    """STFs of the run; null: the total is unknown."""
     expected_by: str | None
-    """`end_run` or `monitor`."""
+    """Who told the total: `end_run` or `monitor`."""
     monitor_count: int | None
     """STFs that the monitor listed in the last poll."""
     received: int
@@ -44,22 +48,33 @@ class Verdict:
     elsewhere_unfinished: int = 0
     """STFs that other daemons have not finished yet."""
     skipped: int
+    """STFs that were not selected."""
     completed: int
+    """STFs with all TF files registered and announced."""
     failed: int
+    """STFs that need an operator."""
     discarded: int
+    """STFs that an operator gave up."""
     unfinished: int
+    """STFs with work left."""
     missing: int
+    """Expected STFs that did not come."""
     missing_sequences: str
     """Sequence numbers as ranges (`3-7, 12`), as far as they are known."""
     missing_names: tuple[str, ...]
     """File names that the monitor lists and that are not stored yet."""
     tf_files: TfCounts
+    """The TF files of the run."""
     latencies: tuple[Latency, ...]
+    """How long each transition of the STFs took."""
     outages: tuple[Outage, ...]
     """Outages that overlap the run; those of the link `daemon` are downtimes of the daemon."""
     last_message_at: str
+    """When the last message of the run came."""
     ended_at: str | None
+    """When the run ended; null: it has not."""
     ended_by: str | None
+    """How fastmon learned of the end."""
     reconcile_error: str | None
     """Why the last poll failed."""
 

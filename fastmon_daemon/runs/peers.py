@@ -24,6 +24,8 @@ SILENT_AFTER = timedelta(seconds=40)
 """A daemon without a heart-beat for this time does not reconcile now: it sends four a minute."""
 _FRESH_S = 10.0
 """Seconds for which a list of the agents is used."""
+_JOINED_S = 2.0
+"""The same, if another daemon may have joined."""
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -229,10 +231,20 @@ class PeerDirectory:
         with suppress(TransientError):
             self.current()
 
-    def current(self) -> Peers:
-        """The agents now. Raises: TransientError if they cannot be read."""
+    def naming(self, tfs: Iterable[TfFile]) -> Peers:
+        """The agents now, if *tfs* name others or we share a queue. Raises: TransientError if they cannot be read.
+
+        An agent that is not in the list that was read last may have joined since.
+        """
+        named = {str(name) for tf in tfs if (name := (tf.metadata or {}).get("agent_name"))} - {self._own}
+        if not named and not self.shares:
+            return self.latest
+        return self.current(_FRESH_S if named and named <= self.latest.agents.keys() else _JOINED_S)
+
+    def current(self, max_age_s: float = _FRESH_S) -> Peers:
+        """The agents, as they were *max_age_s* ago at most. Raises: TransientError if they cannot be read."""
         with self._lock:
-            if self._read_at is None or self._clock.monotonic() - self._read_at >= _FRESH_S:
+            if self._read_at is None or self._clock.monotonic() - self._read_at >= max_age_s:
                 try:
                     agents, at = self._read()
                 except PermanentError:

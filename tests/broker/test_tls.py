@@ -115,6 +115,16 @@ def test_a_broker_that_promises_no_heart_beats_may_be_silent(fake_broker: FakeBr
             recorder.changes.get(timeout=3)
 
 
+def test_a_port_that_does_not_answer_in_tls_is_named_with_the_settings(
+    ca: CertificateAuthority, recorder: LinkRecorder
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        with running_link(parameters(port, connect_s=0.5, **ca.parameters), recorder):
+            reasons = iter(lambda: recorder.next_change().reason, "")
+            assert next(each for each in reasons if "does not answer in TLS: set ACTIVEMQ_PORT" in each)
+
+
 @pytest.mark.parametrize("wrong", ["CA", "host"])
 def test_a_wrong_certificate_blocks_the_link_before_any_login(
     wrong: str, ca: CertificateAuthority, recorder: LinkRecorder
@@ -124,6 +134,7 @@ def test_a_wrong_certificate_blocks_the_link_before_any_login(
     with tls_broker(context) as server, running_link(parameters(server.port, **ca.parameters), recorder):
         change = recorder.next_change()
         assert change.blocked
+        assert "certificate not trusted (" in change.reason
         assert "ACTIVEMQ_SSL_CA_CERTS" in change.reason
         assert server.call(lambda: sum(server.broker.counters.received.values())) == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -10,9 +11,12 @@ from math import sin
 from pathlib import Path
 from typing import Any
 
-from tests.browser.browsing import browsing
-from tests.client.dashboard_server import served
+import requests
+
+from tests.browser.browsing import Browser, browsing
+from tests.client.dashboard_server import Served, served
 from tests.client.snapshots import agent, alarm, dead, run, snapshot, strip, tiles, verdict
+from tests.processes import DEADLINE_S
 
 WIDTHS = {1440: 900, 1024: 768, 375: 812}
 NOTHING: dict[str, Any] = {"runs": [], "recent": [], "alarms": []}
@@ -60,6 +64,7 @@ def states() -> dict[str, dict[str, Any]]:
         "twenty-runs": snapshot(runs=twenty(), alarms=[], tiles=QUIET, verdict=FLOWING),
         "missing": snapshot(alarms=[alarm(), alarm("rate_dropped", "100014", since="2026-11-21T20:50:01+00:00",
                                                    until="2026-11-21T20:52:01+00:00", evidence="2.10 TF files/s")]),
+        "acknowledged": snapshot(),
         "dead-stream": dead(),
         "dead-daemon": snapshot(
             runs=[run(stale=True, rate_hz=0.0, last_age_s=267.0, stfs_missing=0, missing=[], strip=strip(120))],
@@ -79,32 +84,43 @@ def with_time(found: dict[str, Any], at: datetime) -> dict[str, Any]:
     return {**found, "rates": {"bin_s": 5, "ends_at": ends.isoformat(), "tf_files": counts}}
 
 
-def take(folder: Path, names: list[str], widths: list[int]) -> None:
-    """Write one PNG per state, width and theme."""
-    folder.mkdir(parents=True, exist_ok=True)
+def take(files: Mapping[str, Path], size: tuple[int, int], *, dark: bool) -> None:
+    """Write a PNG of each of the states that *files* names."""
     end = datetime.fromisoformat(snapshot()["at"])
     begin = end - timedelta(minutes=15)
     shown: dict[str, Any] = {"now": snapshot()}
     with browsing() as browser:
-        for name, width in product(names, widths):
+        for name, file in files.items():
             with served(lambda: deepcopy(shown["now"])) as server:
-                for dark in (False, True):
-                    shown["now"] = {**with_time(states()[name], begin), "at": begin.isoformat()}
-                    browser.open(server.url, width, WIDTHS[width], dark=dark)
-                    shown["now"] = with_time(states()[name], end)
-                    browser.wait_for_text(states()[name]["verdict"]["word"], "#word")
-                    browser.wait_for_text("UTC", "#foot")
-                    browser.run_script("return new Promise((done) => setTimeout(done, 700))")
-                    file = folder / f"{name}-{width}-{'dark' if dark else 'light'}.png"
-                    browser.driver.save_screenshot(str(file))
-                    print(file, browser.console_errors())
+                shown["now"] = {**with_time(states()[name], begin), "at": begin.isoformat()}
+                browser.open(server.url, *size, dark=dark)
+                shown["now"] = with_time(states()[name], end)
+                browser.wait_for_text(states()[name]["verdict"]["word"], "#word")
+                browser.wait_for_text("UTC", "#foot")
+                if name == "acknowledged":
+                    acknowledge(browser, server)
+                browser.run_script("return new Promise((done) => setTimeout(done, 700))")
+                browser.driver.save_screenshot(str(file))
+                print(file, browser.console_errors())
+
+
+def acknowledge(browser: Browser, server: Served) -> None:
+    """Acknowledge the alarm."""
+    browser.wait_for_text("STFs are missing", "#active-alarms")
+    asked = {"kind": "stfs_missing", "subject": "100014", "by": "Ana", "note": "called the DAQ"}
+    requests.post(f"{server.url}/api/acknowledge", json=asked, headers={"X-Fastmon-Page": "1"}, timeout=DEADLINE_S)
+    browser.wait_for_text("Acknowledged by Ana", "#active-alarms")
 
 
 def main() -> None:
     """Take the pictures that the command line asks for; by default all."""
     folder, *chosen = sys.argv[1:]
     names = chosen[0].split(",") if chosen else list(states())
-    take(Path(folder), names, [int(width) for width in chosen[1].split(",")] if chosen[1:] else list(WIDTHS))
+    widths = [int(width) for width in chosen[1].split(",")] if chosen[1:] else list(WIDTHS)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for width, dark in product(widths, (False, True)):
+        files = {name: Path(folder) / f"{name}-{width}-{'dark' if dark else 'light'}.png" for name in names}
+        take(files, (width, WIDTHS[width]), dark=dark)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import signal
 
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
 from tests.browser.browsing import Browser
-from tests.client.client_process import TOKEN, Dashboard, Experiment
+from tests.client.client_process import QUICK, TOKEN, Dashboard, Experiment
 from tests.client.snapshots import ESCAPES, HOSTILE
 from tests.processes import wait_until
 
@@ -116,3 +116,26 @@ def test_pages_reconnect_to_a_restarted_dashboard(browser: Browser, experiment: 
     browser.wait_for_text("No data from the dashboard's server", "#reason")
     with Dashboard(experiment.monitor.url, listen=dashboard.url.removeprefix("http://").rstrip("/")):
         browser.wait_for_text("LIVE", "#tile-monitor")
+
+
+def test_a_run_of_ten_thousand_tf_files_is_shown_and_the_page_stays_small(browser: Browser) -> None:
+    stfs, lost = 1430, 700
+    with Experiment(per_stf=7) as experiment:
+        for sequence in range(1, stfs + 1):
+            experiment.register_stfs(sequence)
+            if sequence != lost:
+                experiment.register_tfs(sequence)
+        experiment.send("start_run")
+        with Dashboard(experiment.monitor.url, token=TOKEN, **QUICK) as dashboard:
+            browser.open(dashboard.url)
+            browser.wait_for_text(f"{7 * (stfs - 1)} / {7 * stfs}", "#runs")
+            browser.wait_for_text("1 STF", "#tile-missing")
+            browser.click("#runs tbody tr:first-child th a")
+            browser.wait_for_text(f"{stfs - 1} / {stfs}", "#run-view")
+            browser.wait_for_text(experiment.stf(lost), "#run-view")
+            assert browser.run_script("return document.getElementsByTagName('*').length") < 3000
+            assert browser.run_script("return document.documentElement.scrollWidth <= innerWidth")
+            assert browser.axe_violations() == []
+            browser.open(f"{dashboard.url}?run={experiment.run}&stf={stfs}")
+            browser.wait_for_text(f"swf.{experiment.run}.{stfs:06d}_tf_007.tf", "#stf-view")
+            assert browser.console_errors() == []

@@ -48,7 +48,10 @@ RUN_14 = run(
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[Experiment]:
-    with Experiment(per_stf=3) as running:
+    with Experiment(100013, per_stf=3, age_s=120.0) as running:
+        running.publish(1, 2)
+        running.end_in_table()
+        running.begin_run(100014)
         running.publish(1, 2)
         running.publish(3, registered=2)
         running.register_stfs(4)
@@ -231,6 +234,39 @@ def test_the_states_are_those_of_the_chart_with_their_counts(
     page.wait_for_text("completed: all work is done; 42", "#states-view")
     page.wait_for_text("Unfinished and completed: as the daemon reports", "#states-view")
     assert page.axe_violations() == []
+
+
+# The reference run
+
+
+def test_a_run_is_compared_with_the_reference_that_the_address_names(page: Browser, server: Served) -> None:
+    page.open(f"{server.url}/?run=100014")
+    page.wait_for_text("Choose a run that was good: nothing is judged without one.", ".reference")
+    assert not page.driver.find_elements(By.CSS_SELECTOR, "#reference-charts canvas")
+    page.driver.find_element(By.ID, "reference-run").send_keys("100013", Keys.ENTER)
+    page.wait_for_text("Solid: run 100014; dashed, and in brackets at the same minute: run 100013", ".reference")
+    wait_until(lambda: len(page.driver.find_elements(By.CSS_SELECTOR, "#reference-charts canvas")) == 4, "four charts")
+    assert address(page) == "?run=100014&ref=100013"
+    for text in ("25.0 % (0.0 %)", "134.4 MB (151.2 MB)"):
+        page.wait_for_text(text, "#reference-charts")
+    labels = page.run_script("return [...document.querySelectorAll('#reference-charts .plot')].map((e) => e.ariaLabel)")
+    assert "Missing STFs: after 1 min 0 s 25.0 % (0.0 %)" in labels
+    assert page.axe_violations() == []
+    page.driver.find_element(By.LINK_TEXT, "Overview").click()
+    page.wait_for_text("Recent TF files", "main")
+    page.click("#runs tbody tr:first-child th a")
+    page.wait_for_text("Solid: run 100014", ".reference")
+    page.driver.find_element(By.XPATH, "//button[text()='No reference']").click()
+    wait_until(lambda: address(page) == "?run=100014", "the reference is gone")
+    page.wait_for_text("Choose a run that was good", ".reference")
+
+
+@pytest.mark.parametrize(("ref", "said"), [("9", "the monitor has no run 9"), ("<b>", "the monitor has no run <b>")])
+def test_a_reference_that_is_not_to_be_had_is_named(page: Browser, server: Served, ref: str, said: str) -> None:
+    page.open(f"{server.url}/?run=100014&ref={ref}")
+    page.wait_for_text(f"Reference run {ref} is not to be had:", ".reference")
+    page.wait_for_text(said, ".reference")
+    assert not page.driver.find_elements(By.CSS_SELECTOR, "#reference-charts canvas")
 
 
 # The report

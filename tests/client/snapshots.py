@@ -85,7 +85,7 @@ def snapshot(**changes: Any) -> dict[str, Any]:
         "rates": {"bin_s": 5, "ends_at": "2026-11-21T20:56:55+00:00", "tf_files": [n * 7 % 60 for n in range(180)]},
         "alarms": [alarm()],
         "totals": {"runs": 2, "stfs": 160, "tf_files": 1120, "bytes": 0, "backfilled": 7, "duplicates": 1},
-        "loading": {"runs": 0, "stfs": 0, "text": ""}, **changes,
+        "loading": {"runs": 0, "stfs": 0, "text": ""}, "reference": None, **changes,
     }  # fmt: skip
     return {"runs_total": len(found["runs"]), **found}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import select
 import signal
 import struct
 import subprocess
@@ -12,17 +13,26 @@ import sys
 import termios
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pyte
 
-from tests.processes import DEADLINE_S
+from tests.processes import DEADLINE_S, wait_until
+
+_AS_SHELL = """
+import fcntl, runpy, sys, termios
+fcntl.ioctl(1, termios.TIOCSCTTY, 0)
+del sys.argv[0]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+"""Runs a module with the terminal as its controlling terminal, as a shell does: Ctrl-C becomes a signal."""
 
 
 class Terminal:
     """Runs a Python module, or the program *of* with *words*, in a window of *columns* x *rows*."""
 
     def __init__(
-        self, *words: str, of: Sequence[str] = (sys.executable, "-m"), columns: int = 80, rows: int = 24,
+        self, *words: str, of: Sequence[str] = (), columns: int = 80, rows: int = 24, stdin: int | None = None,
         **environment: str,
     ) -> None:  # fmt: skip
         self.raw = b""
@@ -32,12 +42,13 @@ class Terminal:
         self._ours, theirs = pty.openpty()
         self._set_size(columns, rows)
         self.process = subprocess.Popen(
-            [*of, *words], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+            [*(of or (sys.executable, "-c", _AS_SHELL)), *words], stdin=theirs if stdin is None else stdin,
+            stdout=theirs, stderr=theirs, start_new_session=True,
             env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment},
         )  # fmt: skip
         os.close(theirs)
-        self._reader = threading.Thread(target=self._read_along)
-        self._reader.start()
+        self._stop = os.pipe()
+        self.read_on()
 
     def wait_for(self, what: Callable[[list[str]], bool] | str) -> list[str]:
         """Wait until the screen lines satisfy *what* (or contain that text), and return them."""
@@ -56,6 +67,36 @@ class Terminal:
         self._set_size(columns, rows)
         self.process.send_signal(signal.SIGWINCH)
 
+    def press(self, keys: str) -> None:
+        """Type *keys*, as bytes of the terminal."""
+        os.write(self._ours, keys.encode())
+
+    def is_raw(self) -> bool:
+        """Whether typed characters have no echo."""
+        return not termios.tcgetattr(self._ours)[3] & termios.ECHO
+
+    def hang_up(self) -> None:
+        """Close the window."""
+        self.stop_reading()
+        os.close(self._ours)
+        self._ours = -1
+
+    def stop_reading(self) -> None:
+        """Leave the output where it is, as a stalled connection does."""
+        os.write(self._stop[1], b"x")
+        self._reader.join(DEADLINE_S)
+        os.read(self._stop[0], 1)
+
+    def read_on(self) -> None:
+        """Read again after `stop_reading`."""
+        self._reader = threading.Thread(target=self._read_along)
+        self._reader.start()
+
+    def wait_until_stopped(self) -> None:
+        """Wait until the process is suspended."""
+        status = Path(f"/proc/{self.process.pid}/stat")
+        wait_until(lambda: status.read_text().rpartition(") ")[2].startswith("T"), "the process is stopped")
+
     def colours(self) -> set[str]:
         with self._news:
             return {cell.fg for row in self._screen.buffer.values() for cell in row.values()}
@@ -72,7 +113,7 @@ class Terminal:
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def _read_along(self) -> None:
-        while True:
+        while self._stop[0] not in select.select([self._ours, *self._stop[:1]], [], [])[0]:
             try:
                 chunk = os.read(self._ours, 65536)
             except OSError:  # the other side is closed
@@ -89,4 +130,6 @@ class Terminal:
         self.process.kill()
         self.process.wait(DEADLINE_S)
         self._reader.join(DEADLINE_S)
-        os.close(self._ours)
+        for fd in (*self._stop, self._ours):
+            if fd >= 0:
+                os.close(fd)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
@@ -16,6 +18,7 @@ from fastmon_client.dashboard.acknowledgements import FILE_NAME, MAX_NAME, Ackno
 from fastmon_client.dashboard.incidents import incidents_of
 from fastmon_client.state_folder import StateFolder, StateFolderError
 from tests.client.snapshots import alarm
+from tests.processes import DEADLINE_S
 
 Open = Callable[[], Acknowledgements]
 
@@ -138,3 +141,56 @@ def test_the_file_is_bounded(tmp_path: Path, opened: Open, monkeypatch: pytest.M
         kept.acknowledge(one(subject=f"{number}"), f"{number}" * 1000, "y" * 1000, AT)
     rows = json.loads((tmp_path / FILE_NAME).read_text())["acknowledgements"]
     assert [row["by"] for row in rows] == ["2" * MAX_NAME, "3" * MAX_NAME, "4" * MAX_NAME]
+
+
+# Shared with a terminal
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Iterator[tuple[Acknowledgements, Acknowledgements]]:
+    """Those of a dashboard, and of a terminal beside it."""
+    with closing(StateFolder(tmp_path)) as own, closing(StateFolder(tmp_path, is_shared=True)) as shared:
+        yield Acknowledgements(own), Acknowledgements(shared)
+
+
+def test_a_terminal_and_a_dashboard_see_what_the_other_acknowledged(
+    both: tuple[Acknowledgements, Acknowledgements],
+) -> None:
+    for here, there, kind in (*[(*both, "stfs_missing")], (both[1], both[0], "run_stale")):
+        here.acknowledge(one(kind=kind), "Ana", "", AT)
+        there.observe([one(kind=kind)], AT)
+        assert (there.of(one(kind=kind)) or {})["by"] == "Ana"
+    assert len(both[0].rows()) == len(both[1].rows()) == 2
+
+
+def test_the_first_of_two_processes_counts(both: tuple[Acknowledgements, Acknowledgements]) -> None:
+    dashboard, terminal = both
+    dashboard.acknowledge(one(), "Ana", "", AT)
+    assert terminal.acknowledge(one(), "Ben", "", LATER)["by"] == "Ana"
+
+
+def test_the_end_that_one_process_sees_loses_nothing_of_the_other(
+    both: tuple[Acknowledgements, Acknowledgements],
+) -> None:
+    dashboard, terminal = both
+    dashboard.observe([one()], AT)
+    dashboard.acknowledge(one(), "Ana", "", AT)
+    terminal.acknowledge(one(kind="run_stale"), "Ben", "", AT)
+    dashboard.observe([], LATER)
+    terminal.observe([], LATER)
+    assert [(row["by"], row["until"] is None) for row in terminal.rows()] == [("Ana", False), ("Ben", True)]
+
+
+def test_many_processes_acknowledge_at_once(tmp_path: Path) -> None:
+    program = (
+        "import sys; from datetime import UTC, datetime; from pathlib import Path;"
+        "from fastmon_client.dashboard.acknowledgements import Acknowledgements;"
+        "from fastmon_client.state_folder import StateFolder;"
+        "kept = Acknowledgements(StateFolder(Path(sys.argv[1]), is_shared=True));"
+        "[kept.acknowledge({'kind': 'run_stale', 'subject': f'{sys.argv[2]}/{n}', 'since': 'x', 'title': '',"
+        " 'evidence': '', 'until': None}, 'Ana', '', datetime.now(UTC)) for n in range(20)]"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path), str(n)]) for n in range(3)]
+    assert [each.wait(DEADLINE_S) for each in running] == [0, 0, 0]
+    with closing(StateFolder(tmp_path)) as folder:
+        assert len(Acknowledgements(folder).rows()) == 60

@@ -13,7 +13,7 @@ import pytest
 from fastmon_client import app_state, monitor_tables, stfs
 from fastmon_client.agents import MAX_AGENTS, MAX_SHOWN
 from fastmon_client.alarms import MAX_ACTIVE, Alarms
-from fastmon_client.app_state import MAX_OPEN_RUNS, AppState
+from fastmon_client.app_state import MAX_OPEN_RUNS, AppState, Earlier
 from fastmon_client.log_throttle import LogThrottle
 from fastmon_client.message_filter import MessageFilter
 from fastmon_client.monitor_session import MonitorSession
@@ -68,7 +68,7 @@ def test_past_runs_of_an_endless_table_are_bounded(state: AppState) -> None:
 def test_all_runs_that_are_asked_for_are_followed() -> None:
     rows = [{"run_number": number, "start_time": None, "end_time": AT.isoformat()} for number in range(1, 900)]
     for last, names in ((200, ()), (0, tuple(map(str, range(1, 600))))):
-        state = AppState("http://monitor", MessageFilter(types=(), run_ids=names), AT, last=last)
+        state = AppState("http://monitor", MessageFilter(types=(), run_ids=names), AT, earlier=Earlier(last))
         state.record_runs(rows, AT)
         assert len(state.runs) == last + len(names)
 

@@ -151,7 +151,9 @@ def test_run_is_selected_by_its_number(monitor):
     assert [line.split()[1] for line in client.log_lines if line.startswith("run ")] == ["300123"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)]
+)
 def test_signal_stops_with_a_summary(monitor, number, code):
     with connected_client(monitor) as client:
         monitor.deliver(tf(1))

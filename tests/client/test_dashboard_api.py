@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -209,3 +209,26 @@ def missing(dashboard: Dashboard) -> dict[str, Any]:
 
     wait_until(is_raised, "the alarm")
     return found[0]
+
+
+def test_charts_show_the_rates_of_before_the_start() -> None:
+    with Experiment(per_stf=3) as experiment, ExitStack() as stack:
+        experiment.publish(1, 2, 3)  # made a minute ago
+        dashboard = stack.enter_context(Dashboard(experiment.monitor.url))
+        server = Served(int(urlsplit(dashboard.url).port or 0))
+
+        def made() -> float:
+            found = get(server, "history?range=8h").json()
+            return round(sum(rate or 0.0 for rate in found["rate_hz"]) * found["step_s"])
+
+        wait_until(lambda: made() == 3 * experiment.per_stf, "the TF files of the tables")
+
+
+def test_a_profile_is_answered_or_its_absence_told() -> None:
+    with Experiment(per_stf=3, age_s=120.0) as experiment, ExitStack() as stack:
+        experiment.publish(1, 2)
+        dashboard = stack.enter_context(Dashboard(experiment.monitor.url))
+        server = Served(int(urlsplit(dashboard.url).port or 0))
+        assert get(server, "runs/100014/profile").json()["points"][0]["missing"] == 0.0
+        answer = get(server, "runs/9/profile")
+        assert (answer.status_code, answer.json()["error"]) == (404, "the monitor has no run 9")

@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 
 from fastmon_client.app_state import AppState
-from fastmon_client.formatting import escape, gaps, lag, line, size
+from fastmon_client.formatting import escape, gaps, lag, line, size, status_line
 from fastmon_client.log_throttle import LogThrottle
 from fastmon_client.message_filter import MessageFilter
-from fastmon_client.output import JsonLines, Quiet
+from fastmon_client.output import JsonLines, Lines, Quiet
 from fastmon_client.stream import message_of
 from fastmon_client.summary import summary_lines
 from fastmon_client.tffile import file_size, run_of
 from fastmon_daemon.engine.steps import tf_file_registered
 from fastmon_daemon.outbox import Origin, Tf
 from tests.builders import FakeTestbed, logged, named
+from tests.client.snapshots import run, snapshot, verdict
 from tests.client.state_driver import T0, StateDriver
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -118,10 +119,42 @@ def test_tf_file_without_name_or_id_is_counted_each_time():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(None, "-"), (0.123, "0.12"), (9.99, "9.99"), (10.0, "10s"), (10.9, "10s"), (75.0, "1m")]
+    ("seconds", "text"),
+    [(None, "-"), (0.085, "85 ms"), (0.123, "0.12 s"), (9.99, "9.99 s"), (10.9, "10 s"), (75.0, "1 min 15 s")],
 )
-def test_lag_has_decimals_below_ten_seconds(seconds, text):
+def test_lag_has_the_unit_that_suits_it(seconds, text):
     assert lag(seconds) == text
+
+
+def test_text_output_has_a_line_of_status_a_minute(capsys):
+    driver, lines = StateDriver(types=(), status_s=60.0), Lines()
+    driver.send_run_event("start_run")
+    driver.tf(1, 1)
+    for number in (1, 2):
+        driver.tf(3, number)
+    driver.compare([1, 2, 3], {})
+    for _ in range(122):
+        driver.wait(1)
+        driver.state.tick(driver.now)
+        lines.update(driver.state, driver.now)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == (
+        "12:01:01  NOT FLOWING  0.0 TF files/s  run 7 running, 1 STF missing: 2  "
+        "(no STF of run 7 is registered: the DAQ or the data agent is silent)"
+    )
+    assert second.startswith("12:02:01  ")
+
+
+@pytest.mark.parametrize(("changes", "text"), [
+    ({}, "20:56:56  DEGRADED  11.6 TF files/s  run 100014 running, 3 STFs missing: 12, 15-16  (3 STFs of run 100014"),
+    ({"runs": []}, "20:56:56  DEGRADED  11.6 TF files/s  (3 STFs"),
+    ({"runs": [run(stfs_missing=None, missing=[], state="paused")]}, "run 100014 paused, missing UNKNOWN"),
+    ({"runs": [run(state="ended"), run("1", state="ended")]}, "run 100014 ended, 3 STFs missing: 12, 15-16  ("),
+    ({"runs": [run(str(n)) for n in range(8)]}, "run 4 running, 3 STFs missing: 12, 15-16  and 3 more runs  ("),
+    ({"verdict": verdict("FLOWING"), "runs": [run("\x1b", stfs_missing=0, missing=[])]}, "run \\x1b running, 0"),
+])  # fmt: skip
+def test_line_of_status(changes, text):
+    assert text in status_line(snapshot(**changes))
 
 
 def test_gaps_are_formatted_as_ranges():

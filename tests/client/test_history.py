@@ -50,6 +50,20 @@ def test_rates_are_per_second_in_each_range() -> None:
     assert driver.last("1h", "rate_hz", 3) == [3.0] * 3
 
 
+def test_rates_of_before_the_start_are_those_of_the_tables() -> None:
+    driver = Driver()
+    driver.advance(60, 3)
+    begin = int(BEGIN.timestamp())
+    earlier = {begin - 5: 10, begin - 60: 20, begin - 65: 40, begin: 7, begin - 3 * 3600: 60}
+    found = driver.history.view("15m", earlier)
+    assert [found["rate_hz"][found["at"].index(begin - back)] for back in (65, 60, 10, 5)] == [8.0, 4.0, None, 2.0]
+    assert driver.history.view("15m", earlier)["rate_hz"][-2] == 3.0
+    hour = driver.history.view("1h", earlier)
+    assert [hour["rate_hz"][hour["at"].index(begin - back)] for back in (120, 60)] == [round(40 / 60, 4), 0.5]
+    day = driver.history.view("8h", earlier)
+    assert day["rate_hz"][day["at"].index(begin - 3 * 3600)] == 1.0
+
+
 def test_a_day_is_kept_and_no_more() -> None:
     driver = Driver()
     driver.advance(3600, 1)

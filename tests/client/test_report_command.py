@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -115,6 +116,10 @@ def test_a_run_with_two_fractions_is_verified_with_the_daemon_s_summary(experime
     summary = {**SUMMARY, "completed": 3, "skipped": 8}
     (tmp_path / "summaries.json").write_text(json.dumps({"summaries": [summary]}))
     told = report(url, "--state", str(tmp_path))["runs"][0]
+    one = ["summary", "--monitor-url", url, "--run", "100014"]
+    codes = [CliRunner().invoke(cli, words, env={"SWF_API_TOKEN": TOKEN}).exit_code
+             for words in (one, [*one, "--state", str(tmp_path)])]  # fmt: skip
+    assert codes == [5, 0]
     assert (told["verified"], told["stfs_skipped"], told["stfs_missing"], told["doubt"]) == ("VERIFIED", 8, 0, "")
     (tmp_path / "summaries.json").write_text(json.dumps({"summaries": [{**summary, "completed": 4, "skipped": 7}]}))
     assert report(url, "--state", str(tmp_path))["runs"][0]["verified"] == "UNKNOWN"
@@ -204,6 +209,16 @@ def test_the_shift_is_that_of_the_wall_clock(experiment: Experiment) -> None:
     found = report(experiment.monitor.url, "--shift", "all", "--shifts", "all=00:00")
     assert found["begin"][11:19] == "00:00:00"
     assert found["title"] == f"all shift of {found['begin'][:10]}"
+
+
+def test_what_is_read_is_told_when_it_lasts_and_ctrl_c_ends_it(experiment: Experiment) -> None:
+    experiment.publish(*range(1, 41))
+    experiment.monitor.server.faults.set({"latency_ms": 300})
+    with Client(experiment.monitor.url, "--state", ".", command="report") as client:
+        client.wait_for_log("reading run 100014: ")
+        client.wait_for_log(" of 40 STFs", times=2)
+        client.signal(signal.SIGINT)
+        assert client.ended() == (130, [])
 
 
 def test_output_that_cannot_be_written_has_its_own_exit_code(experiment: Experiment) -> None:

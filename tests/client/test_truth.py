@@ -553,3 +553,24 @@ def test_an_open_run_counts_for_the_verdict_though_50_newer_ones_are_listed() ->
     found = driver.state.snapshot(driver.now)
     assert "7" not in [run["run"] for run in found["runs"]]
     assert "run 7: no TF file" in found["tiles"]["flow"]["text"]
+
+
+# The time before the start
+
+
+def test_tf_files_of_the_tables_that_were_made_before_the_start_are_counted_once_by_time() -> None:
+    driver = late_driver(ended_row())
+    driver.state.record_stfs("7", [(stf(n), LONG_AGO) for n in (1, 2, 3)], driver.now)
+    begin = int(T0.timestamp())
+    for sequence, seconds in ((1, 3600), (2, 3597), (3, -1), (4, 2 * 86400)):
+        made = (T0 - timedelta(seconds=seconds)).isoformat()
+        rows = [row(sequence, number) | {"created_at": made} for number in (1, 2)]
+        for _ in range(2):  # read twice, counted once
+            driver.state.record_tf_files("7", stf(sequence), rows, driver.now)
+    assert driver.state.earlier_rates == {begin - 3600: 4}
+
+
+def test_announced_tf_files_are_not_of_the_time_before_the_start() -> None:
+    driver = StateDriver()
+    driver.tf(1, timestamp=(T0 - timedelta(seconds=30)).isoformat())
+    assert driver.state.earlier_rates == {}

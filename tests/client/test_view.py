@@ -2,106 +2,281 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from io import StringIO
 from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
+from fastmon_client.dashboard.incidents import incidents_of
 from fastmon_client.formatting import age
-from fastmon_client.live import render
+from fastmon_client.live import Model, render
+from fastmon_client.live.glyphs import strip, strip_lines
+from fastmon_client.live.navigation import AcknowledgePrompt, Navigation
+from fastmon_client.live.overview import matches
+from tests.client import snapshots
 from tests.client.snapshots import ESCAPES, HOSTILE, alarm, dead, run, snapshot, tf_file
 
 SIZES = [(200, 50), (120, 30), (80, 24), (60, 20), (40, 12), (20, 5), (5, 2), (1, 1)]
+NOTED = {"by": "Ana", "at": "2026-11-21T20:56:00+00:00", "note": "called the DAQ"}
 
 
-def shown(found: dict[str, Any], width: int = 80, height: int = 24) -> list[str]:
-    console = Console(width=width, height=height, force_terminal=True, color_system=None, highlight=False)
-    with console.capture() as captured:
-        console.print(render(found, width, height))
-    return captured.get().rstrip("\n").split("\n")
+def model(found: dict[str, Any], noted: Sequence[str] = (), **more: Any) -> Model:
+    """*noted*: kinds of alarms that somebody acknowledged."""
+    incidents = [
+        {**each, "acknowledged": NOTED if each["kind"] in noted else None} for each in incidents_of(found["alarms"])
+    ]
+    details = more.pop("details", {})
+    return Model(snapshot=found, incidents=incidents, details=details, navigation=Navigation(**more))
 
 
-def text_of(found: dict[str, Any], width: int = 200) -> str:
-    console = Console(width=width, color_system=None)
-    with console.capture() as captured:
-        console.print(render(found, width, 50))
-    return captured.get()
+def shown(found: dict[str, Any], width: int = 80, height: int = 24, **more: Any) -> list[str]:
+    return [line.plain.rstrip() for line in render(model(found, **more), width, height)]
+
+
+def text_of(found: dict[str, Any], width: int = 200, **more: Any) -> str:
+    return "\n".join(shown(found, width, 50, **more))
+
+
+def styles(line: Text) -> set[str]:
+    return {str(span.style) for span in line.spans} | {str(line.style)}
 
 
 HOSTILE_RUN = run(HOSTILE, namespace=ESCAPES, missing=list(range(1, 200, 2)), stfs_missing=100)
 HARD = snapshot(
     runs=[HOSTILE_RUN, *[run(str(n)) for n in range(40)]],
     recent=[tf_file(1, 1, tf_filename=ESCAPES, stf_filename="\u202e\u65e5\u672c" * 40, size_bytes=None)] * 200,
-    alarms=[alarm(evidence=ESCAPES * 9) for _ in range(30)],
+    alarms=[alarm(run=str(n), evidence=ESCAPES * 9) for n in range(30)],
     filters={"namespace": ESCAPES, "run_ids": ["1"], "agents": []},
+    verdict=snapshots.verdict(reason=f"{ESCAPES} \u65e5\u672c\u8a9e" * 20, remedy=ESCAPES * 9),
+    loading={"runs": 9, "stfs": 3, "text": ESCAPES * 9},
 )  # fmt: skip
+SUMMARY = {"msg_type": "fastmon_run_summary", "complete": ESCAPES, "incomplete_reasons": [ESCAPES * 20, 5, None],
+           "latencies": [{"source": ESCAPES, "dest": [], "p50_s": "x", "count": {}}, 7], "timestamp": 3,
+           "outages": [{"link": ESCAPES * 9, "began_at": 5, "ended_at": ESCAPES}], "tf_files": 1}  # fmt: skip
+ASKS = AcknowledgePrompt(("stfs_missing", "3"), ESCAPES * 3)
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("found", [snapshot(), dead(), snapshot(runs=[], recent=[], alarms=[]), HARD])
-def test_nothing_is_drawn_outside_the_window(found: dict[str, Any], size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"page": "runs"}, {"page": "help"}, {"page": "run", "run": HOSTILE, "details": {"summary": SUMMARY}},
+     {"page": "run", "run": "100014", "details": {"problem": ESCAPES * 9}}, {"prompt": ASKS},
+     {"types_filter": True, "filter": ESCAPES * 9}],
+    ids=["overview", "runs", "help", "hostile run", "run", "acknowledge", "filter"],
+)  # fmt: skip
+def test_nothing_is_drawn_outside_the_window(
+    found: dict[str, Any], size: tuple[int, int], more: dict[str, Any]
+) -> None:
     width, height = size
-    console = Console(width=width, height=height, color_system=None)
-    lines = console.render_lines(render(found, width, height), pad=False)
-    assert len(lines) <= height
-    assert all(sum(segment.cell_length for segment in line) <= width for line in lines)
+    lines = render(model(found, **more), width, height)
+    assert len(lines) == height
+    assert all(line.cell_len <= width for line in lines)
+    assert not {char for line in lines for char in line.plain} & {"\x1b", "\x07", "\u202e", "\n"}
+
+
+# The parts
+
+
+@pytest.mark.parametrize("size", [(200, 50), (80, 24), (40, 24), (40, 10), (20, 4)])
+def test_verdict_is_first_and_missing_is_there_in_each_size(size: tuple[int, int]) -> None:
+    lines = shown(snapshot(), *size)
+    assert lines[0].startswith(" \u25b2 DEGRADED")
+    assert any("Missing" in line for line in lines)
+
+
+def test_verdict_says_since_when_why_and_what_to_do() -> None:
+    lines = shown(snapshot())
+    assert "since 20:55:01 · for 1 min 55 s" in lines[0]
+    assert lines[1] == " 3 STFs of run 100014 are missing: 12, 15-16"
+    assert lines[2] == " → Open the run, and note the missing STFs"
+
+
+def test_verdict_of_another_day_has_its_date() -> None:
+    found = snapshot(verdict=snapshots.verdict(since="2026-11-20T08:00:00+00:00"))
+    assert "since 2026-11-20 08:00:00" in shown(found)[0]
+
+
+def test_a_tile_that_is_not_good_says_why() -> None:
+    silent = {**snapshots.tiles()["daemon"], "state": "bad", "text": "fastmon-agent-1 on daq-7 is silent"}
+    text = text_of(snapshot(tiles=snapshots.tiles(daemon=silent)))
+    assert "Daemon  ✖ alarm" in text
+    assert "fastmon-agent-1 on daq-7 is silent" in text
+    assert "backlog 12" not in text
 
 
 def test_narrow_window_has_fewer_columns() -> None:
-    wide, narrow = shown(snapshot(), 200, 50), shown(snapshot(), 80, 24)
-    assert all(title in " ".join(wide) for title in ("namespace", "skipped", "incomplete", "lag p50/p95", "backfilled"))
-    assert all(title in " ".join(narrow) for title in ("run", "state", "STFs", "missing", "TF files", "counts", "rate"))
-    assert "819/840" in " ".join(shown(snapshot(), 40, 12))
+    wide, narrow = text_of(snapshot(), 200), text_of(snapshot(), 80)
+    assert all(title in wide for title in ("Incomplete", "Backfilled", "Lag, 95 %", "Volume", "Last"))
+    assert all(title in narrow for title in ("Run", "State", "Missing", "TF files", "Counts", "Sequence of STFs"))
+    assert "Lag" not in narrow
 
 
-def test_dead_stream_is_shown_with_its_age() -> None:
-    text = text_of(dead())
-    assert "DEAD" in text
-    assert "heart-beat 1 min 23 s ago" in text
-    assert "connection refused" in text
-    assert "Last received numbers (1 min 23 s ago): the current state is UNKNOWN." in text
+def test_columns_that_are_zero_everywhere_are_not_there() -> None:
+    good = run(stfs_missing=0, missing=[], stfs_incomplete=0, backfilled=0)
+    title = next(line for line in shown(snapshot(runs=[good]), 200) if "TF files  " in line and "State" in line)
+    assert not any(word in title for word in ("Missing", "Incomplete", "Skipped", "Backfilled", "Namespace"))
 
 
-def test_numbers_of_a_dead_stream_are_dim() -> None:
-    console = Console(width=80, height=24, force_terminal=True, color_system="truecolor")
-    lines = console.render_lines(render(dead(), 80, 24))
-    row = next(line for line in lines if any("100014" in segment.text for segment in line))
-    assert all(segment.style is None or segment.style.dim for segment in row if segment.text.strip())
+def test_numbers_are_dim_when_neither_stream_nor_tables_answer() -> None:
+    part = {"state": "bad", "text": "connection refused"}
+    blind = {"state": "bad", "text": "no answer", "stream": part, "tables": part}
+    for found, is_dim in ((dead(tiles=snapshots.tiles(monitor=blind)), True), (dead(), False)):
+        row = next(line for line in render(model(found), 80, 24) if "100014  running" in line.plain)
+        assert ("dim" in styles(row)) is is_dim
 
 
 def test_stale_and_unknown_are_shown_in_words() -> None:
-    doubtful = run(stale=True, verified="UNKNOWN", doubt="the monitor does not answer", stfs_missing=None, missing=[])
+    doubtful = run(stale=True, verified="UNKNOWN", doubt="no answer", stfs_missing=None, missing=[])
     text = text_of(snapshot(runs=[doubtful]))
-    assert "running STALE" in text
-    assert "UNKNOWN: the monitor does not answer" in text
+    assert "running, stale" in text
+    assert "UNKNOWN: no answer" in text
 
 
-def test_active_alarms_are_above_ended_ones() -> None:
-    lines = shown(snapshot(alarms=[alarm("run_stale", until="2026-11-21T20:56:00+00:00"), alarm()]), 120)
-    assert "ALARM stfs missing  run 100014" in lines[1]
-    assert "ended run stale" in lines[2]
+def test_a_tall_window_has_the_sequence_of_the_selected_run() -> None:
+    lines = shown(snapshot(), 200, 50, run="100013")
+    place = next(n for n, line in enumerate(lines) if "Sequence of STFs 1-60 of run 100013" in line)
+    assert lines[place + 1] == f"   1 {chr(9608) * 60}"
+
+
+# Alarms
+
+
+def test_one_alarm_for_one_cause_says_what_to_do() -> None:
+    silent = alarm("daemon_silent", None, subject="fastmon-agent-1", evidence="fastmon-agent-1 on daq-7 is silent")
+    text = text_of(snapshot(alarms=[alarm("run_stale"), silent]))
+    assert text.count("ALARM") == 1
+    assert "ALARM  Daemon is silent" in text
+    assert "→ On the daemon's host: systemctl status fastmon-daemon" in text
+    assert "Also: Run has no new TF files · run 100014" in text
+
+
+def test_the_action_names_the_run() -> None:
+    assert "fastmon-daemon verdict 100014 on the daemon's host" in text_of(snapshot())
+
+
+def test_active_alarms_are_above_acknowledged_and_ended_ones() -> None:
+    alarms = [alarm("run_stale", until="2026-11-21T20:56:00+00:00"), alarm(), alarm("agents_unmatched", None)]
+    lines = shown(snapshot(alarms=alarms), 120, 40, noted=["agents_unmatched"])
+    places = [next(n for n, line in enumerate(lines) if word in line) for word in ("ALARM", "noted", "ended 20:55:01")]
+    assert places == sorted(places)
+    assert "acknowledged by Ana at 20:56:00: called the DAQ" in lines[places[1]]
 
 
 def test_narrow_window_shows_the_evidence() -> None:
-    missing = alarm(evidence="1 STFs without TF files: 4")
-    lines = shown(snapshot(alarms=[missing]), 60)
-    assert any("ALARM stfs missing  run 100014: 1 STFs without TF files: 4" in line for line in lines)
+    lines = shown(snapshot(alarms=[alarm(evidence="1 STF without TF files: 4")]), 60)
+    assert any("1 STF without TF files: 4" in line for line in lines)
 
 
 def test_hidden_alarms_are_counted() -> None:
     lines = shown(snapshot(alarms=[alarm(run=str(n)) for n in range(20)]))
-    assert sum("ALARM" in line for line in lines) == 5
-    assert any("and 15 more" in line for line in lines)
+    count = sum("ALARM" in line for line in lines)
+    assert count >= 4
+    assert any(f"and {20 - count} more" in line for line in lines)
 
 
-def test_network_text_cannot_move_the_cursor_or_change_colours() -> None:
-    text = text_of(HARD)
-    assert "\x1b" not in text
-    assert "\x07" not in text
-    assert "\u202e" not in text
-    assert "\\x1b[2J" in text
-    assert "[bold red]evil[/]" in text
-    assert HOSTILE in text
+def test_ended_alarms_take_three_lines_at_most() -> None:
+    ended = [alarm(run=str(n), until="2026-11-21T20:56:00+00:00") for n in range(20)]
+    lines = [line for line in shown(snapshot(alarms=ended), 200, 50) if "ended" in line]
+    assert [line.split()[0] for line in lines] == ["ended", "ended", "20"]
+
+
+# Runs
+
+
+@pytest.mark.parametrize(
+    ("filter_", "is_shown"),
+    [("", True), ("1000", True), ("EPIC", True), ("running open", True), ("missing", True), ("verified", True),
+     ("stale", False), ("epic 7", False)],
+)  # fmt: skip
+def test_filter_wants_each_word(filter_: str, is_shown: bool) -> None:
+    assert matches(run(), filter_) is is_shown
+
+
+def test_the_selected_run_is_always_among_the_shown_ones() -> None:
+    runs = [run(str(200 - n)) for n in range(60)]
+    for name in ("200", "170", "141"):
+        for page in ("overview", "runs"):
+            assert any(line.startswith(f"▸ {name}") for line in shown(snapshot(runs=runs), run=name, page=page))
+
+
+def test_runs_that_are_not_listed_are_counted() -> None:
+    assert any("55 more" in line for line in shown(snapshot(runs_total=57)))
+
+
+def test_a_run_shows_its_missing_stfs_by_name_and_the_daemons_summary() -> None:
+    summary = {
+        "complete": False, "processed_by": "fastmon-agent-1", "timestamp": "2026-11-21T20:59:00+00:00", "missing": 3,
+        "incomplete_reasons": ["3 STFs failed"], "outages": [],
+        "latencies": [{"source": None, "dest": "received", "count": 117, "p50_s": 0.02, "p95_s": 0.5, "max_s": 75}],
+    }  # fmt: skip
+    details = {"names": {12: "swf.100014.000012.stf"}, "stfs": 120, "summary": summary,
+               "monitor_page": "http://m/runs/100014/"}  # fmt: skip
+    text = text_of(snapshot(), page="run", run="100014", details=details)
+    for part in ("http://m/runs/100014/", "STFs in the table   120", "swf.100014.000012.stf",
+                 "15: not registered with the monitor", "not complete by fastmon-agent-1 at 20:59:00", "3 STFs failed",
+                 "made → received", "20 ms", "1 min 15 s", "None during the run."):  # fmt: skip
+        assert part in text
+
+
+def test_a_run_that_is_gone_is_no_error() -> None:
+    assert "does not follow the run any more" in text_of(snapshot(), page="run", run="7")
+
+
+def test_a_run_scrolls_to_its_last_line_and_no_further() -> None:
+    lines = shown(snapshot(), page="run", run="100014", top=1000)
+    assert "None was heard since this client started." in lines[-2]
+
+
+# The strip
+
+
+def kinds(**which: str) -> list[dict[str, Any]]:
+    return snapshots.strip(600, **which)
+
+
+def test_a_missing_stf_is_seen_in_a_strip_of_any_width() -> None:
+    for width in (1, 7, 20, 80, 599, 600, 900):
+        found = strip(kinds(_333="missing"), width).plain
+        assert found.count("✗") == 1
+        assert len(found) <= width
+
+
+def test_a_strip_does_not_move_while_its_run_grows() -> None:
+    before, after = (strip(snapshots.strip(last, _7="missing"), 20).plain for last in (61, 79))
+    assert before.index("✗") == after.index("✗")
+
+
+def test_lines_of_a_strip_begin_with_their_sequence_numbers() -> None:
+    lines = [line.plain for line in strip_lines(kinds(_101="missing"), 60)]
+    assert lines[0].startswith("  1 █")
+    assert any(line.startswith("101 ✗█") for line in lines)
+
+
+# The foot
+
+
+def test_what_is_typed_is_seen_at_its_end() -> None:
+    assert shown(snapshot(), types_filter=True, filter="x" * 90 + "end")[-1].rstrip().endswith("end")
+
+
+def test_the_prompt_names_the_alarm_and_tells_which_of_several() -> None:
+    found = snapshot(alarms=[alarm(run=str(n)) for n in range(3)])
+    asks = AcknowledgePrompt(("stfs_missing", "1"), "Ana")
+    lines = shown(found, prompt=asks)
+    assert lines[-2].startswith(" Acknowledge 2 of 3: STFs are missing, run 1:")
+    assert lines[-1].startswith(" Your name: Ana")
+
+
+def test_network_text_is_never_markup() -> None:
+    console = Console(file=StringIO(), width=200, force_terminal=True, color_system="standard")
+    for line in render(model(HARD), 200, 50):
+        console.print(line)
+    assert "[bold red]evil[/]" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\\x1b[2J" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_age_uses_two_units() -> None:

@@ -91,7 +91,7 @@ def test_the_guide_leads_to_a_daemon_that_is_watched(machine: Machine, packages:
 
 def ask(machine: Machine, query: str) -> str:
     """Return the value of a query of Prometheus, or an empty text."""
-    text = machine.run(f"curl -s --get --data-urlencode 'query={query}' http://localhost:9090/api/v1/query || true")
+    text = machine.run(f"curl -sf --get --data-urlencode 'query={query}' http://localhost:9090/api/v1/query || true")
     found = json.loads(text)["data"]["result"] if text else []
     return str(found[0]["value"][1]) if found else ""
 

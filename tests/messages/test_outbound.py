@@ -1,23 +1,21 @@
-"""The messages that a daemon sends have exactly the declared fields, with values of the declared types."""
+"""The messages that a daemon sends have exactly the fields of their schemas, with values that fit."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from datetime import datetime
+from typing import Any
 
 import pytest
 
-from fastmon_daemon.messages import CommonFields, FastmonStatus, TfFileRegistered
+from tests.messages.schemas import OUTBOUND, is_valid, schema
 from tests.processes import LiveTestbed, live_testbed, name, wait_until
-
-TYPES = {"tf_file_registered": TfFileRegistered, "fastmon_status": FastmonStatus}
 
 
 @pytest.fixture(scope="module")
 def heard(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What a daemon sends, for an STF with all fields and one with as few as possible."""
+    """What a daemon sends in a run, for an STF with all fields and one with as few as possible."""
     with live_testbed(tmp_path_factory.mktemp("outbound")) as testbed:
         return list(messages(testbed))
 
@@ -30,25 +28,40 @@ def messages(testbed: LiveTestbed) -> Iterator[dict[str, Any]]:
                      "size_bytes": 10**9, "tf_count": 1000})  # fmt: skip
     testbed.publish({"msg_type": "stf_ready", "run_id": 100014, "filename": name(2)})
     testbed.wait_for(completed=2)
-    wait_until(lambda: any("fastmon_status" in body for body in testbed.heard), "it has said that it started")
+    testbed.publish({"msg_type": "end_run", "run_id": "100014", "total_stf_files": 2})
+    for kind in ("fastmon_status", "fastmon_run_summary"):
+        wait_until(lambda kind=kind: any(kind in body for body in testbed.heard), kind)  # type: ignore[misc]
     daemon.terminate()
     assert daemon.wait(40) == 0
     yield from map(json.loads, testbed.heard)
 
 
-def fits(value: object, declared: Any) -> bool:
-    if isinstance(declared, UnionType):
-        return any(fits(value, each) for each in get_args(declared))
-    if get_origin(declared) is Literal:
-        return value in get_args(declared)
-    return type(value) is declared or (declared is float and type(value) is int)
+def sent(heard: list[dict[str, Any]], msg_type: str) -> list[dict[str, Any]]:
+    return [message for message in heard if message["msg_type"] == msg_type]
 
 
-@pytest.mark.parametrize("msg_type", TYPES)
-def test_a_message_has_the_declared_fields(heard: list[dict[str, Any]], msg_type: str) -> None:
-    declared = get_type_hints(CommonFields) | get_type_hints(TYPES[msg_type])
-    found = [message for message in heard if message["msg_type"] == msg_type]
-    assert len(found) >= 2
+@pytest.mark.parametrize(("msg_type", "least"), [*zip(OUTBOUND, (14, 2, 1), strict=True)])
+def test_a_message_has_the_fields_of_its_schema(heard: list[dict[str, Any]], msg_type: str, least: int) -> None:
+    found = sent(heard, msg_type)
+    assert len(found) >= least
     for message in found:
-        assert message.keys() == declared.keys()
-        assert {key: value for key, value in message.items() if not fits(value, declared[key])} == {}
+        assert message.keys() == schema(msg_type)["properties"].keys()
+        assert is_valid(message)
+        assert datetime.fromisoformat(message["timestamp"]).tzinfo is not None
+
+
+@pytest.mark.parametrize("msg_type", OUTBOUND)
+def test_a_message_with_a_field_less_or_of_another_type_does_not_fit(
+    heard: list[dict[str, Any]], msg_type: str
+) -> None:
+    message = sent(heard, msg_type)[0]
+    for field in message.keys() - {"msg_type"}:
+        assert not is_valid({key: value for key, value in message.items() if key != field}), field
+        assert not is_valid({**message, field: [message[field]]}), field
+
+
+def test_a_run_summary_tells_of_latencies_field_by_field(heard: list[dict[str, Any]]) -> None:
+    """So that the schema of their objects was tried, too."""
+    (summary,) = sent(heard, "fastmon_run_summary")
+    assert summary["latencies"]
+    assert not is_valid({**summary, "latencies": [{**summary["latencies"][0], "p50_s": "1"}]})

@@ -158,7 +158,11 @@ class Runner:
                 failed.append(f"{test}:\n{outcome.output[-2000:]}")
             return f"{outcome.seconds:7.1f} s  {test}{'' if outcome.passed else '  FAILED'}"
 
-        self._all("sound", tests, lambda copy, test: copy.run(test, SOUND_LIMIT_S), checked)
+        def run(copy: Copy, test: str) -> Outcome:
+            outcome = copy.run(test, SOUND_LIMIT_S)
+            return outcome if outcome.passed or copy.ended else copy.run(test, SOUND_LIMIT_S)  # as in `_judge`
+
+        self._all("sound", tests, run, checked)
         if failed:
             raise UnusableError(
                 "tests fail on the unmodified tree, so they cannot judge a mutant: " + "\n".join(failed)

@@ -190,14 +190,17 @@ def test_a_mutant_that_no_test_finds_survives(tmp_path: Path, capsys: pytest.Cap
     assert (root / "fastmon_daemon" / "small.py").read_text() == SMALL
 
 
-def test_a_test_that_fails_only_once_finds_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("fails_at", ["x", "xx"])
+def test_a_test_that_fails_only_once_finds_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fails_at: str
+) -> None:
     runs = tmp_path / "runs"
     runs.write_text("")
     flaky = f"""from pathlib import Path
 def test_flaky():
     runs = Path({str(runs)!r})
     runs.write_text(runs.read_text() + "x")
-    assert runs.read_text() != "xx"
+    assert runs.read_text() != {fails_at!r}
 """
     root = tree(tmp_path / "root", test_small=flaky)
     assert main(["--count", "1", "--seed", "1", "--jobs", "1", "--json"], root) == 1

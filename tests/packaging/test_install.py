@@ -19,7 +19,7 @@ from tests.processes import wait_until
 SETTINGS = {"FASTMON_NAMESPACE": "ns", "FASTMON_NOTIFY": "off"}
 SHIPPED = {".env.example", "docs/runbook.md"} | {
     str(each.relative_to(ROOT))
-    for folder in ("systemd", "deploy", "man")
+    for folder in ("systemd", "deploy", "man", "docs/schemas")
     for each in (ROOT / folder).rglob("*")
     if each.is_file()
 }
@@ -64,13 +64,21 @@ def test_the_wheel_runs_from_another_folder(programs: Path, tmp_path: Path) -> N
 def test_what_an_installation_needs_is_written_out(programs: Path, tmp_path: Path) -> None:
     call(programs / "fastmon-daemon", "files", "out", cwd=tmp_path)
     out = tmp_path / "out"
-    assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} >= SHIPPED
+    assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} == SHIPPED
     for unit in (out / "systemd").glob("*.service"):
         assert re.search(rf"(?m)^ExecStart={programs}/fastmon-(daemon run|client dashboard .*)$", unit.read_text())
     assert f"command={programs}/fastmon-daemon run\n" in (out / "systemd/supervisord-fastmon.conf").read_text()
     assert "file exists" in call(programs / "fastmon-daemon", "files", "out", cwd=tmp_path, code=1)
     for page in (ROOT / "man").iterdir():  # where `man` finds it
         assert (programs.parent / "share/man/man1" / page.name).read_text() == page.read_text()
+
+
+def test_programs_find_the_schemas_of_the_messages(programs: Path, tmp_path: Path) -> None:
+    schema = call(programs / "fastmon-daemon", "schema", "stf_ready", cwd=tmp_path)
+    assert schema == (ROOT / "docs" / "schemas" / "stf_ready.json").read_text(encoding="utf-8")
+    (read,) = re.findall(r"```python\n(import importlib.*?)```", (ROOT / "docs" / "messages.md").read_text(), re.DOTALL)
+    shown = call(programs / "python", "-c", f"{read}\nprint(schema['title'])", cwd=tmp_path)
+    assert shown == "A TF file is registered with the monitor\n"
 
 
 def test_the_sdist_has_all_that_the_wheel_needs(built: tuple[Path, Path], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from string import Template
 
@@ -142,6 +143,8 @@ class Artemis(_JavaServer):
             "port": self.port,
             "prefixes": _PREFIXES,
             "tls_acceptors": "\n".join(tls),
+            "diverts": _documented("diverts"),
+            "addresses": _documented("addresses"),
         }
         _write(etc / "broker.xml", Template((_HERE / "artemis.xml").read_text()).substitute(values))
         _write(etc / "bootstrap.xml", _BOOTSTRAP.format(broker=etc / "broker.xml"))
@@ -153,6 +156,14 @@ class Artemis(_JavaServer):
         )
         _write(etc / "artemis-roles.properties", f"agents = {self.user}\nreaders = {self.reader}\n")
         _write(etc / "log4j2.properties", _LOG4J)
+
+
+def _documented(element: str) -> str:
+    """Return what docs/scaling.md writes inside *element* of broker.xml, for another address than the tests use."""
+    text = (_HERE.parents[1] / "docs" / "scaling.md").read_text(encoding="utf-8")
+    blocks = "\n".join(re.findall(r"```xml\n(.*?)```", text, re.DOTALL))
+    found = "\n".join(re.findall(rf"<{element}>(.*?)</{element}>", blocks, re.DOTALL))
+    return found.replace("epictopic", "documented")
 
 
 def _write(path: Path, text: str) -> None:

@@ -165,5 +165,19 @@ def test_several_consumers_share_a_copy_of_the_topic(broker: Server, names: Name
     )
 
 
+@pytest.mark.parametrize("shared", ["/topic/documented::fastmon.ns1", "/queue/work.ns1"])
+def test_the_documented_queues_get_the_topic_without_our_announcements(
+    broker: Server, names: Names, shared: str
+) -> None:
+    if broker.kind != "artemis":
+        pytest.skip("this is a configuration of Artemis")
+    topic = "/topic/documented"
+    with Link(broker) as sender, Link(broker) as link:
+        sender.send(topic, f"announcement {shared}", msg_type="tf_file_registered", **PERSISTENT)
+        sender.send(topic, f"stf_ready {shared}", **PERSISTENT)
+        link.subscribe(shared).wait_for(f"stf_ready {shared}")
+        assert not [body for body in link.bodies if body.startswith("announcement")]
+
+
 def _outcome(dropped: bool) -> str:
     return "dropped" if dropped else "delivered"

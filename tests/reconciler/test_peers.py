@@ -154,15 +154,17 @@ def test_stfs_that_are_not_selected_are_nobodys_work(tmp_path: Path) -> None:
     assert (harness.row.state, harness.verdict.elsewhere, harness.verdict.recovered) == ("complete", 100, 0)
 
 
-def test_without_a_list_of_agents_a_lookup_is_tried_again(harness: Harness) -> None:
+def test_a_daemon_that_joined_since_the_agents_were_read_is_known(tmp_path: Path) -> None:
+    harness = Harness(tmp_path, shared_queue=QUEUE)
+    harness.stf_ready(1)
     harness.register(1)
-    harness.registered_by(PEER, 1)
-    harness.process("end_run", total_stf_files=1)
-    harness.pass_time(3)
-    harness.agents.clear()
+    harness.pass_time(3)  # the agents have been read
     harness.beat(PEER)
+    harness.register(2)
+    harness.registered_by(PEER, 2)
+    harness.process("end_run", total_stf_files=2)
     pass_time(harness, 60)
-    assert harness.verdict.elsewhere == 1
+    assert (harness.verdict.recovered, harness.verdict.elsewhere) == (0, 1)
 
 
 @pytest.fixture

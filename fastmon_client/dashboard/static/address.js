@@ -1,6 +1,6 @@
 // What the URL holds: which page, run and STF; filters and range. So a link shows a colleague the same.
 
-const KEYS = ["view", "run", "stf", "q", "state", "range", "all", "kiosk"];
+const KEYS = ["view", "run", "stf", "q", "state", "range", "all", "kiosk", "ref"];
 
 export class Address {
   constructor(changed) {
@@ -25,9 +25,13 @@ export class Address {
     return ["states", "guide"].includes(view) ? view : "overview";
   }
 
+  // The reference run stays until another one is chosen.
   go(href) {
     const before = location.href;
-    history.pushState(null, "", href);
+    const { ref } = this.values;
+    const target = new URL(href, before);
+    if (ref && !target.searchParams.has("ref")) target.searchParams.set("ref", ref);
+    history.pushState(null, "", ref ? target : href);
     if (location.href !== before) scrollTo(0, 0);
     this.changed();
   }

@@ -4,6 +4,7 @@ import { age, clock, lag, moment, of, plural, ranges, rate, size, visible } from
 import { linkTo, runLink, stfLink } from "./address.js";
 import { getJson } from "./requests.js";
 import { STATE_CHIPS } from "./runs.js";
+import { Reference } from "./reference.js";
 import { Strips } from "./strip.js";
 import { chip, make, setText } from "./table.js";
 
@@ -80,6 +81,15 @@ function crumbs(parts, ...beside) {
 }
 
 class RunView extends View {
+  constructor(place, address) {
+    super(place, address);
+    this.reference = new Reference(address);
+  }
+
+  show() {
+    if (!this.reference.isInUse) super.show();
+  }
+
   path({ run }) {
     return `api/runs/${encodeURIComponent(run)}`;
   }
@@ -100,12 +110,14 @@ class RunView extends View {
       row ? this.numbers(row, tables) : section("Numbers", make("p", { class: "muted" }, "This client has not followed the run.")),
       row ? this.missing(row, tables) : null,
       row?.strip.length ? section("Sequence of STFs", strip) : null,
+      this.reference.element,
       summary ? this.latencies(summary) : null,
       summary ? this.outages(summary) : null,
       section("The daemon's summary", summary ? this.summary(summary) : make("p", { class: "muted" }, "None was heard since this client started. The daemon sends it when the run is complete.")),
     ];
     this.place.replaceChildren(...parts.filter(Boolean));
     if (row?.strip.length) new Strips(strip, this.address, { isTitled: false }).show([row]);
+    this.reference.show(this.values);
   }
 
   numbers(row, tables) {
