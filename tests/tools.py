@@ -8,8 +8,8 @@ import shutil
 import pytest
 
 PACKAGES = {
-    "fish": "fish", "man": "man-db", "mandoc": "mandoc", "prometheus": "prometheus", "promtool": "prometheus",
-    "systemd-analyze": "systemd", "zsh": "zsh",
+    "curl": "curl", "fish": "fish", "man": "man-db", "mandoc": "mandoc", "prometheus": "prometheus",
+    "promtool": "prometheus", "systemd-analyze": "systemd", "zsh": "zsh",
 }  # fmt: skip
 """Program -> its package."""
 

@@ -66,6 +66,7 @@ def filled_in(block: str, settings: dict[str, str]) -> str:
 
 
 @needs("prometheus")
+@needs("curl")
 def test_the_guide_leads_to_a_daemon_that_is_watched(machine: Machine, packages: Path) -> None:
     assert len(BLOCKS) == 5
     with local_testbed(machine) as settings:
