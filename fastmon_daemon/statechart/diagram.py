@@ -65,7 +65,7 @@ def render(chart: StateMachine, form: Format, counts: Mapping[str, int] | None =
         case "scxml":
             return _scxml(chart, counted)
         case "svg":
-            return _svg(render(chart, "mermaid", counts))
+            return svg_of(render(chart, "mermaid", counts))
 
 
 def _exported(
@@ -115,8 +115,9 @@ def _scxml(chart: StateMachine, counted: Mapping[str, int] | None) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
 
-def _svg(mermaid: str) -> str:
-    import mermaidx  # of the extra `svg`
+def svg_of(mermaid: str) -> str:
+    """Draw *mermaid* as SVG. Raises: ModuleNotFoundError if the renderer, of the extra `svg`, is not installed."""
+    import mermaidx
 
     svg = mermaidx.render(mermaid, config=RENDERING).svg()
     return svg.rstrip("\n") + "\n"

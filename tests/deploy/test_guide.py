@@ -25,12 +25,24 @@ pytestmark = pytest.mark.timeout(400)
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with our wheel and all that it needs: the machine has no network."""
+    """A folder with all that the package needs, also to be built: the machine has no network."""
     folder = tmp_path_factory.mktemp("packages")
-    _, wheel = build(folder)
+    _, wheel = build(folder / "dist")
+    builder = re.search(r'requires = \["(hatchling==.+?)"\]', (ROOT / "pyproject.toml").read_text())
+    assert builder is not None
     call("/usr/bin/python3", "-m", "venv", folder / "venv", cwd=ROOT)
     home = INHERITED.get("HOME", "")
-    call(folder / "venv/bin/pip", "download", "--quiet", "--dest", folder, wheel, cwd=ROOT, HOME=home)
+    call(
+        folder / "venv/bin/pip",
+        "download",
+        "--quiet",
+        "--dest",
+        folder,
+        f"{wheel}[dashboard]",
+        builder[1],
+        cwd=ROOT,
+        HOME=home,
+    )
     return folder
 
 
@@ -75,7 +87,7 @@ def test_the_guide_leads_to_a_daemon_that_is_watched(machine: Machine, packages:
             if number == 2:  # "Write the two secrets into their files"
                 for name in ("SWF_API_TOKEN", "ACTIVEMQ_PASSWORD"):
                     (machine.root / "etc/fastmon-daemon" / name).write_text(settings[name])
-            machine.run(filled_in(block, settings), **pip)
+            machine.run(("" if number else f"cd {ROOT}\n") + filled_in(block, settings), **pip)
         wait_until(lambda: ask(machine, 'up{job="fastmon"}') == "1", "it is scraped")
         machine.run(f"{PYTHON} -m fastmon_daemon daq --stf 3 --rate 10", **settings, PYTHONPATH=str(ROOT))
         wait_until(
