@@ -23,6 +23,7 @@ from fastmon_client.cli import cli as client
 from fastmon_client.dashboard.guide import GUIDE
 from fastmon_client.dashboard.metrics import DashboardMetrics
 from fastmon_client.live.navigation import KEYS
+from fastmon_daemon import __version__
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.cli import COMMANDS
 from fastmon_daemon.cli import cli as daemon
@@ -36,11 +37,13 @@ from fastmon_daemon.statechart.diagram import RENDERING, render, svg_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 from captures import screen
+from manual import manual
 from message_reference import fields_table, schema_files
 from reference_tables import database_tables, exit_codes
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+MANUALS = ROOT / "man"
 ARCHITECTURE = DOCS / "images" / "architecture.mmd"
 _BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 _FIGURE = re.compile(r"(<!-- figure: (.+?) -->).*?(<!-- end -->)")
@@ -257,6 +260,14 @@ def env_example() -> str:
     return _INTRODUCTION + "".join(_heading(field_name) + _example(setting) for field_name, setting in all_settings())
 
 
+def _variables() -> dict[str, str]:
+    """Name of each setting -> its meaning, for the manual page."""
+    return {
+        setting.names[0]: " ".join(_notes(setting)) + (f" Default: {setting.default}" if setting.default else "")
+        for _, setting in all_settings()
+    }
+
+
 def _heading(field_name: str) -> str:
     return f"\n# ---- {_HEADINGS[field_name]} ----\n" if field_name in _HEADINGS else ""
 
@@ -360,6 +371,8 @@ def documents() -> dict[Path, str]:
         DOCS / "reference" / "commands.md": commands(),
         DOCS / "reference" / "settings.md": settings(),
         DOCS / "reference" / "statecharts.md": statecharts(),
+        MANUALS / "fastmon-daemon.1": manual("fastmon-daemon", daemon, __version__, "fastmon-client", _variables()),
+        MANUALS / "fastmon-client.1": manual("fastmon-client", client, __version__, "fastmon-daemon"),
         **schema_files(),
     }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import get_completion_class
 from loguru import logger
 
 from fastmon_client import __version__, options
@@ -49,6 +50,7 @@ from fastmon_client.summary import SummaryUnavailable, fetch_run, followed, has_
 if TYPE_CHECKING:
     from fastmon_client.live import LiveView
 
+_PROGRAM = "fastmon-client"
 _STATUS_EXIT_CODES = {None: 0, "unreachable": UNREACHABLE, "token": AUTHENTICATION, "other": ERROR}
 
 
@@ -399,6 +401,24 @@ def status(monitor_url: str | None, transport: str, topic: str | None, as_json: 
 def version() -> None:
     """Print the version."""
     click.echo(f"fastmon-client {__version__}")
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print the completion script of a shell.
+
+    \b
+    Write it to the file that the shell reads:
+      bash: ~/.local/share/bash-completion/completions/fastmon-client
+      zsh:  _fastmon-client in a folder of $fpath
+      fish: ~/.config/fish/completions/fastmon-client.fish
+    """
+    kind = get_completion_class(shell)
+    assert kind is not None
+    complete = kind(ctx.find_root().command, {}, _PROGRAM, f"_{_PROGRAM}_COMPLETE".replace("-", "_").upper())
+    click.echo(complete.source_template % complete.source_vars())  # source() asks which bash this machine has
 
 
 def _environment() -> Environment:

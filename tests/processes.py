@@ -77,7 +77,7 @@ class BaseTestbed:
         self.broker_access = broker_access
         self.database = folder / "outbox.db"
         self.children: list[subprocess.Popen[bytes]] = []
-        self.run_pk = self._post("runs/", {"run_number": 100014, "start_time": "2026-11-21T20:56:56"})["run_id"]
+        self.run_pk = self.post("runs/", {"run_number": 100014, "start_time": "2026-11-21T20:56:56"})["run_id"]
 
     def environment(self, **changes: str) -> dict[str, str]:
         inherited = {key: value for key, value in os.environ.items() if key in {"PATH", "LANG", "TMPDIR"}}
@@ -129,7 +129,7 @@ class BaseTestbed:
         path = self.folder / "log"
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         answer = requests.post(
             f"{self.monitor.url}/api/{path}", json=body, headers={"Authorization": f"Token {TOKEN}"}, timeout=20
         )
@@ -145,7 +145,7 @@ class BaseTestbed:
     def register(self, *sequences: int) -> None:
         """Register STFs, as the data agent does."""
         for n in sequences:
-            self._post("stf-files/", {"run": self.run_pk, "stf_filename": name(n)})
+            self.post("stf-files/", {"run": self.run_pk, "stf_filename": name(n)})
 
     def publish(self, message: dict[str, Any]) -> None:
         """Publish a message, as another agent does."""

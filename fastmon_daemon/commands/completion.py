@@ -23,9 +23,5 @@ def completion(ctx: click.Context, shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     variable = f"_{PROGRAM}_COMPLETE".replace("-", "_").upper()
-    click.echo(_source(kind(ctx.find_root().command, {}, PROGRAM, variable)))
-
-
-def _source(complete: click.shell_completion.ShellComplete) -> str:
-    """Return the script; unlike `source()` it does not ask which bash this machine has: it may be for another one."""
-    return complete.source_template % complete.source_vars()
+    complete = kind(ctx.find_root().command, {}, PROGRAM, variable)
+    click.echo(complete.source_template % complete.source_vars())  # source() asks which bash this machine has

@@ -16,7 +16,9 @@ from fastmon_daemon.statechart.diagram import Format, render
 _CHARTS, _FORMATS = click.Choice(get_args(StatechartName)), click.Choice(get_args(Format))
 
 
-@click.command(epilog="Exit codes: 0 done, 2 usage error, 3 no database (--live).")
+@click.command(
+    epilog="Exit codes: 0 done, 1 the extra svg is missing (--format svg), 2 usage error, 3 no database (--live)."
+)
 @click.option("--chart", "name", type=_CHARTS, default="stf", show_default=True, help="Statechart to draw.")
 @click.option("--format", "form", type=_FORMATS, default="mermaid", show_default=True, help="Output format.")
 @click.option("--live", is_flag=True, help="Show the number of STFs (or runs) in each state.")

@@ -49,9 +49,9 @@ def reload(db: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({name: result[name] for name in ("changed", "needs_restart")}))
         return
-    for name, (old, new) in result["changed"].items():
-        click.echo(escape_controls(f"{name}: {old} -> {new}"))
-    if not result["changed"]:
+    for line in result["lines"]:
+        click.echo(escape_controls(line))
+    if not result["lines"]:
         click.echo("no setting that may change while the daemon runs has changed")
     for name in result["needs_restart"]:
         click.echo(f"{name}: changed, but needs a restart")

@@ -36,7 +36,8 @@ from fastmon_daemon.commands.formatting import (
 )
 from fastmon_daemon.commands.inspect_tables import render_verdict
 from fastmon_daemon.inspection.inspector import NO_DAEMON, InspectionContext, Inspector
-from fastmon_daemon.outbox import DAEMON_DOWNTIME, Act, OutboxReader, open_for_reading
+from fastmon_daemon.outbox import DAEMON_DOWNTIME, Act, Outage, OutboxReader, open_for_reading
+from fastmon_daemon.presence.assessment import Assessment
 from fastmon_daemon.reconciler.verdict import judge
 
 _MOST = 10
@@ -97,13 +98,21 @@ def _read(reports: OutboxReader, context: InspectionContext, since: str) -> dict
         "received": reports.periods.received(since),
         "completed": reports.periods.entered(done, since),
         "runs": [asdict(judge(reports.runs, row, charts, now)) for row in runs],
-        "outages": [asdict(outage) for outage in reports.outages.between(since, until)],
+        "outages": [asdict(outage) for outage in (*reports.outages.between(since, until), *_downtime(found))],
         "recovered": [asdict(each) for each in reports.periods.recovered(since)],
         "failures": [asdict(each) for each in reports.periods.failures(failed, since, _MOST)],
         "errors": [asdict(each) for each in reports.periods.errors(_MOST)],
         "slowest": [asdict(each) for each in reports.periods.slowest([done], since, _MOST)],
         "acts": [asdict(act) for act in reports.acts.since(since)],
     }
+
+
+def _downtime(found: Assessment) -> Iterator[Outage]:
+    """Yield the downtime that lasts: only the next daemon stores it."""
+    for each in found.problems:
+        if each.kind == "no daemon" and each.since:
+            yield Outage(link=DAEMON_DOWNTIME, began_at=each.since, ended_at=None, reason=each.name, blocked=False,
+                         next_probe_at=None)  # fmt: skip
 
 
 def _tables(view: dict[str, Any], now: datetime) -> Iterator[Table]:
@@ -124,7 +133,8 @@ def _tables(view: dict[str, Any], now: datetime) -> Iterator[Table]:
     not_ended = "not ended" if is_watched else f"unknown: {NO_DAEMON}"
     outages = [
         ("(daemon down)" if each["link"] == DAEMON_DOWNTIME else each["link"], when(each["began_at"]),
-         when(each["ended_at"]) if each["ended_at"] else not_ended, each["reason"])
+         when(each["ended_at"]) if each["ended_at"] else "not ended" if each["link"] == DAEMON_DOWNTIME else not_ended,
+         each["reason"])
         for each in view["outages"]
     ]  # fmt: skip
     yield f"outages: {len(outages)}", ("link", "from", "to", "reason"), outages

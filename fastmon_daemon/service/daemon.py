@@ -309,7 +309,8 @@ class Daemon:
     def _reload(self, by: str) -> dict[str, Any]:
         """Read the settings again, and return what the command `reload` prints. Not for the engine's thread."""
         try:
-            return {"invalid": "", **asdict(self._live.reload(self.inbox, by))}
+            result = self._live.reload(self.inbox, by)
+            return {"invalid": "", **asdict(result), "lines": result.lines}
         except ConfigError as exc:
             logger.error("settings not changed: {}", exc)
             return {"invalid": str(exc)}

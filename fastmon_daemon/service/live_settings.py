@@ -44,7 +44,7 @@ class ReloadResult:
     def lines(self) -> list[str]:
         """What was changed, and when it holds."""
         when = {setting.names[0]: LIVE[field] for field, setting in all_settings() if field in LIVE}
-        return [f"{name} {old} -> {new} {when[name]}".rstrip() for name, (old, new) in self.changed.items()]
+        return [f"{name}: {old} -> {new} {when[name]}".rstrip() for name, (old, new) in self.changed.items()]
 
 
 class LiveSettings:
@@ -88,9 +88,10 @@ class LiveSettings:
                 needs_restart=tuple(names[name] for name in differing if name not in LIVE),
             )
             if live:
-                act = Act(action=RELOAD, who=by, reason="", subject=", ".join(result.lines), count=len(live))
-                self._change(inbox, act, {name: getattr(new, name) for name in live})
-        self._report(result, by)
+                values = {name: getattr(new, name) for name in live}
+                self._change(inbox, result, values, by)
+            else:
+                self._report(result, by)
         return result
 
     def _differs(self, name: str, new: Settings) -> bool:
@@ -99,24 +100,37 @@ class LiveSettings:
     def _written(self, name: str) -> str:
         return written(getattr(self._settings, name))
 
-    def _change(self, inbox: Inbox, act: Act, values: Mapping[str, Any]) -> None:
+    def _change(self, inbox: Inbox, result: ReloadResult, values: Mapping[str, Any], by: str) -> None:
+        act = Act(action=RELOAD, who=by, reason="", subject=", ".join(result.lines), count=len(values))
         uses: list[Callable[[], object]] = []
 
         def store(outbox: Outbox, now: datetime) -> None:
             outbox.acts.record(now, act)
-            uses.extend(self._changes[name](outbox, value) for name, value in values.items())
+            uses[:] = [self._changes[name](outbox, value) for name, value in values.items()]
 
         def use() -> None:
             for each in uses:
                 each()
             self._settings = replace(self._settings, **values)
+            self._report(result, by)  # here, since it may be later than the timeout
 
         inbox.submit(store, committed=use).result(TIMEOUT_S)
 
     def _report(self, result: ReloadResult, by: str) -> None:
         told = result.lines
-        logger.log("INFO", "settings read again ({}): {}", by, ", ".join(told) or "nothing that may change has changed")
+        at_least = self._settings.log_level  # else a reload that raises the level would hide itself
+        _log(
+            "INFO",
+            at_least,
+            "settings read again ({}): {}",
+            by,
+            ", ".join(told) or "nothing that may change has changed",
+        )
         if result.needs_restart:
-            logger.warning("changed settings that need a restart: {}", ", ".join(result.needs_restart))
+            _log("WARNING", at_least, "changed settings that need a restart: {}", ", ".join(result.needs_restart))
         if told:
             self._tell(f"settings changed ({by}): {', '.join(told)}")
+
+
+def _log(level: str, at_least: str, text: str, *values: str) -> None:
+    logger.log(max(level, at_least, key=lambda name: logger.level(name).no), text, *values)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from fastmon_daemon.base.errors import ConfigError
+from fastmon_daemon.base.errors import ConfigError, StorageError
 from fastmon_daemon.settings.environment import from_home
 
 SYSTEM_STATE_FOLDER = Path("/var/lib/fastmon-daemon")
@@ -31,18 +31,37 @@ def database_to_read(
     """Return the first candidate that exists, else `database_to_write`; arguments and result are the same.
 
     One that may exist in a folder of another user comes after those that can be seen.
+    Raises: StorageError if several instances of the unit's template have a database, and nothing chooses one.
     """
     hidden: list[tuple[Path, str]] = []
-    for path, source in _candidates(option, environ, home, system_folder):
-        try:
-            path.stat()
-        except PermissionError:
-            hidden.append((path, source))
-        except OSError:
-            continue
-        else:
-            return path, source
+    for candidate in _candidates(option, environ, home, system_folder):
+        of_unit = candidate[1] == str(system_folder)
+        found: list[tuple[Path, str]] = []
+        for each in (candidate, *(_instances(system_folder) if of_unit else ())):
+            try:
+                each[0].stat()
+            except PermissionError:
+                hidden.append(each)
+            except OSError:
+                continue
+            else:
+                found.append(each)
+        if len(found) > 1 and candidate not in found:
+            paths = ", ".join(str(path) for path, _ in found)
+            raise StorageError(f"several daemons have a database: {paths}: choose one with --db or FASTMON_DB")
+        if found:
+            return found[0]
     return hidden[0] if hidden else database_to_write(option, environ, home, system_folder)
+
+
+def _instances(system_folder: Path) -> Iterator[tuple[Path, str]]:
+    """Where the instances of `fastmon-daemon@.service` have their databases."""
+    try:
+        folders = sorted(system_folder.iterdir())
+    except OSError:
+        return
+    for folder in folders:
+        yield folder / DATABASE_NAME, f"instance {folder.name}"
 
 
 def _candidates(

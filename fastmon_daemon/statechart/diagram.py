@@ -16,7 +16,6 @@ from xml.etree import ElementTree
 from transitions.extensions import GraphMachine
 from transitions.extensions.states import Tags, add_state_features
 
-from fastmon_daemon.base.errors import ConfigError
 from fastmon_daemon.statechart.machine import StateMachine
 
 Format = Literal["mermaid", "dot", "scxml", "svg"]
@@ -55,7 +54,7 @@ class _Drawing(GraphMachine):
 def render(chart: StateMachine, form: Format, counts: Mapping[str, int] | None = None) -> str:
     """Render *chart* in *form*, with *counts* (state -> number of STFs; a missing state has 0) in the labels.
 
-    Raises: ConfigError if the renderer of `svg` is not installed.
+    Raises: ModuleNotFoundError if the renderer of `svg` is not installed.
     """
     counted = None if counts is None else {state: counts.get(state, 0) for state in chart.states}
     match form:
@@ -117,12 +116,8 @@ def _scxml(chart: StateMachine, counted: Mapping[str, int] | None) -> str:
 
 
 def svg_of(mermaid: str) -> str:
-    """Draw *mermaid* as SVG. Raises: ConfigError if the renderer is not installed."""
-    try:
-        import mermaidx
-    except ImportError as error:
-        raise ConfigError(
-            "--format svg: renderer not installed: pip install 'swf-fastmon[svg]', or use --format mermaid"
-        ) from error
+    """Draw *mermaid* as SVG. Raises: ModuleNotFoundError if the renderer, of the extra `svg`, is not installed."""
+    import mermaidx
+
     svg = mermaidx.render(mermaid, config=RENDERING).svg()
     return svg.rstrip("\n") + "\n"

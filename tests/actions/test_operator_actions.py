@@ -188,7 +188,7 @@ def testbed(tmp_path: Path) -> Iterator[LiveTestbed]:
 def fail_one(testbed: LiveTestbed) -> None:
     """Register a TF file under that name for another STF: a conflict that needs an operator."""
     testbed.register(1, 50)
-    testbed._post("fastmon-files/", {"stf_file": name(50), "tf_filename": "swf.100014.000001_tf_001.tf"})
+    testbed.post("fastmon-files/", {"stf_file": name(50), "tf_filename": "swf.100014.000001_tf_001.tf"})
     testbed.announce(1)
     wait_until(lambda: testbed.states().get("failed") == 1, f"one fails: {testbed.states()} {testbed.log()[-2000:]}")
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyte
@@ -29,11 +29,12 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 class Terminal:
-    """Runs a Python module in a window of *columns* x *rows*."""
+    """Runs a Python module, or the program *of* with *words*, in a window of *columns* x *rows*."""
 
     def __init__(
-        self, *words: str, columns: int = 80, rows: int = 24, stdin: int | None = None, **environment: str
-    ) -> None:
+        self, *words: str, of: Sequence[str] = (), columns: int = 80, rows: int = 24, stdin: int | None = None,
+        **environment: str,
+    ) -> None:  # fmt: skip
         self.raw = b""
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
@@ -41,8 +42,8 @@ class Terminal:
         self._ours, theirs = pty.openpty()
         self._set_size(columns, rows)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _AS_SHELL, *words], stdin=theirs if stdin is None else stdin, stdout=theirs,
-            stderr=theirs, start_new_session=True,
+            [*(of or (sys.executable, "-c", _AS_SHELL)), *words], stdin=theirs if stdin is None else stdin,
+            stdout=theirs, stderr=theirs, start_new_session=True,
             env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment},
         )  # fmt: skip
         os.close(theirs)
@@ -55,6 +56,9 @@ class Terminal:
         with self._news:
             assert self._news.wait_for(lambda: is_so(self._lines()), DEADLINE_S), "\n".join(self._lines())
             return self._lines()
+
+    def type(self, keys: str) -> None:
+        os.write(self._ours, keys.encode())
 
     def resize(self, columns: int, rows: int) -> None:
         with self._news:

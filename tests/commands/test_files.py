@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.processes import run_in_process
 
 FIRST = ".env.example"
 
 
-def files(folder: Path) -> tuple[int, str]:
-    done = run_in_process(("files", str(folder)), {"PATH": ""})
+URL = "https://ops.example.org/fastmon"
+
+
+def files(folder: Path, url: str = URL) -> tuple[int, str]:
+    done = run_in_process(("files", str(folder), *(("--runbook-url", url) if url else ())), {"PATH": ""})
     return done.returncode, done.stderr
 
 
@@ -24,6 +29,26 @@ def test_the_files_are_written_once(tmp_path: Path) -> None:
     assert (code, said.count("\n")) == (1, 1)
     assert said.startswith(f"fastmon-daemon: {folder / FIRST}: file exists and is not overwritten: ")
     assert (folder / FIRST).read_text() == "mine"
+
+
+def test_the_alerts_link_to_the_runbook_of_the_operator(tmp_path: Path) -> None:
+    assert files(tmp_path / "named") == (0, "")
+    rules = yaml.safe_load((tmp_path / "named" / "deploy/prometheus/fastmon.rules.yml").read_text())["groups"][0][
+        "rules"
+    ]
+    chapters = re.findall(r"(?m)^## (.+)", (tmp_path / "named" / "docs" / "runbook.md").read_text())
+    links = {rule["annotations"]["runbook_url"] for rule in rules}
+    assert links == {f"{URL}#{chapter.lower()}" for chapter in chapters}
+    assert (
+        "docs.example/fastmon/runbook.html#" not in (tmp_path / "named/deploy/prometheus/fastmon.test.yml").read_text()
+    )
+    code, said = files(tmp_path / "example", "")
+    assert (code, said) == (
+        0, "the alerts link to https://docs.example/fastmon/runbook.html, an example: --runbook-url replaces it\n",
+    )  # fmt: skip
+    for wrong in ("ops.example.org", "https://ops.example.org/a b", "https://ops.example.org/#x"):
+        code, said = files(tmp_path / "wrong", wrong)
+        assert (code, "expected http(s)://HOST/PATH" in said) == (2, True)
 
 
 @pytest.mark.parametrize("is_there", [True, False])

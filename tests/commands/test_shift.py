@@ -130,6 +130,18 @@ def test_without_a_daemon_nobody_knows_whether_a_link_is_still_down(testbed: Fak
     assert "not ended" in line
 
 
+def test_a_downtime_that_lasts_is_an_outage_too(testbed: FakeTestbed, call: Call) -> None:
+    began = "2026-11-30T12:00:00.000+00:00"
+    with closing(testbed.outbox()) as outbox, outbox.transaction():
+        outbox.remember("listened_at", began)
+    (outage,) = json.loads(call("report", "--json", "--since", "1d").stdout)["outages"]
+    assert (outage["link"], outage["began_at"], outage["ended_at"]) == ("daemon", began, None)
+    (line,) = (line for line in call("report").stdout.splitlines() if "(daemon down)" in line)
+    assert "not ended" in line
+    with DatabaseLock(testbed.folder / "outbox.db"):
+        assert json.loads(call("report", "--json", "--since", "1d").stdout)["outages"] == []
+
+
 def test_the_screen_of_80_by_24_has_rates_calls_and_the_oldest(testbed: FakeTestbed) -> None:
     shift(testbed).close()
     words = ("fastmon_daemon", "top", "--db", str(testbed.folder / "outbox.db"), "--every", "0.5")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.inspection.test_metrics import page  # noqa: F401 (a fixture)
+from tests.processes import run_in_process
+from tests.tools import needs
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "fastmon.rules.yml"
@@ -52,7 +53,7 @@ def broken(rule: dict[str, Any], change: str) -> dict[str, Any]:
             return {**rule, "expr": re.sub(r"(?:min|max)_over_time\(([^()]*?)\[\w+\]\)", r"\1", rule["expr"])}
 
 
-needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool: install prometheus")
+needs_promtool = needs("promtool")
 
 
 def promtool(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -191,6 +192,14 @@ def test_promtool_has_nothing_to_say_of_our_metrics(page: str) -> None:  # noqa:
 @needs_promtool
 def test_each_alert_fires_where_it_must_and_is_silent_where_it_must_not() -> None:
     tested = promtool("test", "rules", UNIT_TESTS)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+@needs_promtool
+def test_the_alerts_that_an_operator_writes_out_pass_their_tests_too(tmp_path: Path) -> None:
+    done = run_in_process(("files", str(tmp_path / "files"), "--runbook-url", "https://ops.example.org/runbook"), {})
+    assert done.returncode == 0, done.stderr
+    tested = promtool("test", "rules", tmp_path / "files" / UNIT_TESTS.relative_to(ROOT))
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -16,8 +15,9 @@ import yaml
 
 from tests.deploy.test_deploy import RULES, dashboard_queries
 from tests.processes import LiveTestbed, live_testbed, wait_until
+from tests.tools import needs
 
-pytestmark = pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus: install prometheus")
+pytestmark = needs("prometheus")
 
 
 def free_port() -> int:

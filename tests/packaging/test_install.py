@@ -1,80 +1,133 @@
-"""The wheel and the sdist, installed into an empty environment and used from another folder; shell completion."""
+"""Wheel, sdist and the single file, installed into empty environments and used from another folder."""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 
-ROOT = Path(__file__).parents[2]
-UV = Path(sys.executable).parent / "uv"
-OURS = ("FASTMON_", "SWF_", "ACTIVEMQ_", "MQ_", "PYTHON", "VIRTUAL_ENV")
-INHERITED = {name: text for name, text in os.environ.items() if not name.startswith(OURS)}
-"""With what tells uv where packages are, without settings of ours."""
+from tests.packaging.environments import INHERITED, ROOT, UV, build, call, installed
+from tests.processes import wait_until
+
+SETTINGS = {"FASTMON_NAMESPACE": "ns", "FASTMON_NOTIFY": "off"}
+SHIPPED = {".env.example", "docs/runbook.md"} | {
+    str(each.relative_to(ROOT))
+    for folder in ("systemd", "deploy", "man", "docs/schemas")
+    for each in (ROOT / folder).rglob("*")
+    if each.is_file()
+}
+EXTRAS = {"testbed": ("starlette", "uvicorn", "httptools"), "dashboard": ("starlette", "uvicorn"), "svg": ("mermaidx",)}
+
+pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("packaging")]  # one worker builds, once
 
 
-def call(*words: str | Path, cwd: Path, **environ: str) -> str:
-    done = subprocess.run(
-        words, cwd=cwd, capture_output=True, text=True, timeout=100, check=False,
-        env=INHERITED | environ,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
-    return done.stdout
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return build(tmp_path_factory.mktemp("dist"))
 
 
-@pytest.mark.timeout(400)
-def test_the_wheel_runs_in_an_empty_environment_from_another_folder(tmp_path: Path) -> None:
-    call(UV, "build", "--quiet", "--out-dir", tmp_path / "dist", ROOT, cwd=tmp_path)
-    (sdist,), (wheel,) = (tmp_path / "dist").glob("*.tar.gz"), (tmp_path / "dist").glob("*.whl")
-    with tarfile.open(sdist) as archive:
-        assert {"statecharts/stf.yaml", "systemd/fastmon-daemon.service", ".env.example"} <= {
-            name.partition("/")[2] for name in archive.getnames()
-        }
-    venv = tmp_path / "venv"
-    call(UV, "venv", "--quiet", "--python", sys.executable, venv, cwd=tmp_path)
-    install = [UV, "pip", "install", "--quiet", "--python", venv / "bin" / "python"]
-    call(*install, "-c", ROOT / "constraints.txt", wheel, cwd=tmp_path)
-    program, elsewhere = venv / "bin" / "fastmon-daemon", tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    environ = {"FASTMON_NAMESPACE": "ns", "HOME": str(elsewhere), "FASTMON_NOTIFY": "off"}
-    assert "stateDiagram" in call(program, "diagram", cwd=elsewhere, **environ)
-    call(program, "files", "out", cwd=elsewhere, **environ)
-    written = {str(path.relative_to(elsewhere / "out")) for path in (elsewhere / "out").rglob("*") if path.is_file()}
-    shipped = (each for name in ("systemd", "deploy", "docs/schemas") for each in (ROOT / name).rglob("*"))
-    in_repository = {str(each.relative_to(ROOT)) for each in shipped if each.is_file()}
-    assert written == in_repository | {".env.example"}
-    unit = (elsewhere / "out/systemd/fastmon-daemon.service").read_text()
-    assert f"ExecStart={program} run\n" in unit
-    schema = call(program, "schema", "stf_ready", cwd=elsewhere, **environ)
+@pytest.fixture(scope="module")
+def programs(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of the wheel without extras."""
+    return installed(tmp_path_factory.mktemp("wheel") / "venv", built[1])
+
+
+@contextmanager
+def running(*words: str | Path, cwd: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with (cwd / "log").open("wb") as log:
+        process = subprocess.Popen(
+            words, cwd=cwd, env=INHERITED | {"HOME": str(cwd)} | SETTINGS, stdout=log, stderr=log
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0, (cwd / "log").read_text()
+
+
+def test_the_wheel_runs_from_another_folder(programs: Path, tmp_path: Path) -> None:
+    daemon = programs / "fastmon-daemon"
+    assert "stateDiagram" in call(daemon, "diagram", cwd=tmp_path)
+    call(programs / "fastmon-client", "version", cwd=tmp_path)
+    with running(daemon, "run", "--db", "outbox.db", cwd=tmp_path):
+        wait_until((tmp_path / "outbox.db.sock").exists, "the daemon is ready")
+        assert "alive" in call(daemon, "healthcheck", "--db", "outbox.db", cwd=tmp_path, **SETTINGS)
+
+
+def test_what_an_installation_needs_is_written_out(programs: Path, tmp_path: Path) -> None:
+    call(programs / "fastmon-daemon", "files", "out", cwd=tmp_path)
+    out = tmp_path / "out"
+    assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} == SHIPPED
+    for unit in (out / "systemd").glob("*.service"):
+        assert re.search(rf"(?m)^ExecStart={programs}/fastmon-(daemon run|client dashboard .*)$", unit.read_text())
+    assert f"command={programs}/fastmon-daemon run\n" in (out / "systemd/supervisord-fastmon.conf").read_text()
+    assert "file exists" in call(programs / "fastmon-daemon", "files", "out", cwd=tmp_path, code=1)
+    for page in (ROOT / "man").iterdir():  # where `man` finds it
+        assert (programs.parent / "share/man/man1" / page.name).read_text() == page.read_text()
+
+
+def test_programs_find_the_schemas_of_the_messages(programs: Path, tmp_path: Path) -> None:
+    schema = call(programs / "fastmon-daemon", "schema", "stf_ready", cwd=tmp_path)
     assert schema == (ROOT / "docs" / "schemas" / "stf_ready.json").read_text(encoding="utf-8")
     (read,) = re.findall(r"```python\n(import importlib.*?)```", (ROOT / "docs" / "messages.md").read_text(), re.DOTALL)
-    shown = call(venv / "bin" / "python", "-c", f"{read}\nprint(schema['title'])", cwd=elsewhere, **environ)
+    shown = call(programs / "python", "-c", f"{read}\nprint(schema['title'])", cwd=tmp_path)
     assert shown == "A TF file is registered with the monitor\n"
-    again = subprocess.run([program, "files", "out"], cwd=elsewhere, capture_output=True, text=True, check=False)
-    assert (again.returncode, again.stderr.count("file exists")) == (1, 1)
-    call(venv / "bin" / "fastmon-client", "version", cwd=elsewhere, **environ)
-    daemon = subprocess.Popen([program, "run", "--db", "outbox.db"], cwd=elsewhere, env=INHERITED | environ)
-    try:
-        call("sh", "-c", "until test -S outbox.db.sock; do sleep 0.1; done", cwd=elsewhere)
-        assert "alive" in call(program, "healthcheck", "--db", "outbox.db", cwd=elsewhere, **environ)
-    finally:
-        daemon.terminate()
-        assert daemon.wait(60) == 0
 
 
-@pytest.mark.timeout(400)
+def test_the_sdist_has_all_that_the_wheel_needs(built: tuple[Path, Path], tmp_path: Path) -> None:
+    with tarfile.open(built[0]) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert names >= SHIPPED | {"statecharts/stf.yaml", "constraints.txt", "Makefile"}
+    daemon = installed(tmp_path / "venv", built[0]) / "fastmon-daemon"
+    assert "stateDiagram" in call(daemon, "diagram", cwd=tmp_path)
+    call(daemon, "files", "out", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_an_extra_brings_what_its_commands_need(
+    built: tuple[Path, Path], programs: Path, tmp_path: Path, extra: str
+) -> None:
+    words = {
+        "testbed": ("fastmon-daemon", "testbed", "--env-file", "env"),
+        "dashboard": ("fastmon-client", "dashboard", "--listen", "127.0.0.1:0"),
+        "svg": ("fastmon-daemon", "diagram", "--format", "svg"),
+    }[extra]
+    assert f"pip install 'swf-fastmon[{extra}]'" in call(programs / words[0], *words[1:], cwd=tmp_path, code=1)
+    own = installed(tmp_path / "venv", f"{built[1]}[{extra}]")
+    found = call(own / "python", "-c", "import importlib.metadata as m; print(*(d.name for d in m.distributions()))",
+                 cwd=tmp_path)  # fmt: skip
+    assert set(EXTRAS[extra]) <= set(found.split())
+    if extra == "svg":
+        assert "<svg" in call(own / words[0], *words[1:], cwd=tmp_path)
+        return
+    with running(own / words[0], *words[1:], cwd=tmp_path):
+        if extra == "testbed":
+            wait_until((tmp_path / "env").exists, "broker and monitor are ready")
+        else:
+            wait_until(lambda: page_of(tmp_path), "the page is served")
+            assert requests.get(f"{page_of(tmp_path)}/livez", timeout=20).status_code == 200
+
+
+def page_of(folder: Path) -> str:
+    """Return the address that a dashboard has logged."""
+    found = re.search(r"http://127\.0\.0\.1:\d+", (folder / "log").read_text())
+    return found[0] if found else ""
+
+
 def test_the_single_file_runs_with_python_only(tmp_path: Path) -> None:
     """The commands of `make dist`, in another folder."""
     recipe = (ROOT / "Makefile").read_text().partition("\ndist:")[2].partition("\n\n")[0]
     lines = [line.strip() for line in recipe.replace("\\\n", " ").splitlines()[1:]]
     script = "\n".join(lines).replace("$(BIN)", str(UV.parent)).replace("--out-dir dist .", f"--out-dir dist {ROOT}")
-    call("sh", "-ec", script.replace("requirements.txt", f"{ROOT}/requirements.txt"), cwd=tmp_path)
+    script = script.replace("requirements.txt", f"{ROOT}/requirements.txt")
+    call("sh", "-ec", script, cwd=tmp_path, HOME=INHERITED.get("HOME", ""))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     words = [sys.executable, "-I", "-S", str(tmp_path / "dist/fastmon-daemon.pyz")]
@@ -83,25 +136,3 @@ def test_the_single_file_runs_with_python_only(tmp_path: Path) -> None:
         text=True, timeout=100, check=False,
     )  # fmt: skip
     assert "stateDiagram" in shown.stdout, shown.stderr
-
-
-COMPLETE = {
-    "bash": 'source "$1"; COMP_WORDS=(fastmon-daemon rep); COMP_CWORD=1; _fastmon_daemon_completion fastmon-daemon; '
-            'echo "${COMPREPLY[@]}"',
-    "zsh": 'autoload -U compinit; compinit -u; source "$1"; print ${_comps[fastmon-daemon]}',
-    "fish": 'source $argv[1]; complete -C "fastmon-daemon rep"',
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("shell", COMPLETE)
-def test_a_shell_completes_commands(tmp_path: Path, shell: str) -> None:
-    programs = str(Path(sys.executable).parent)
-    script = tmp_path / "script"
-    script.write_text(call(f"{programs}/fastmon-daemon", "completion", shell, cwd=tmp_path))
-    assert "fastmon-daemon" in script.read_text()
-    found = shutil.which(shell)
-    if found is None:
-        pytest.skip(f"{shell} is not on this machine")
-    words = [found, "-c", COMPLETE[shell], *([] if shell == "fish" else [shell]), str(script)]
-    shown = call(*words, cwd=tmp_path, PATH=f"{programs}:{os.environ['PATH']}", HOME=str(tmp_path))
-    assert ("_fastmon_daemon_completion" if shell == "zsh" else "report") in shown

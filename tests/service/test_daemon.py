@@ -409,8 +409,8 @@ def test_the_log_of_the_database_shrinks_when_a_long_reader_ends(testbed: LiveTe
 @pytest.mark.field("1")
 def test_names_of_another_run_are_neither_registered_nor_announced(testbed: LiveTestbed) -> None:
     """The first STF of run 100015 is in order; the monitor knows its later names as STFs of run 100014."""
-    key = testbed._post("runs/", {"run_number": 100015, "start_time": "2026-11-21T21:56:56"})["run_id"]
-    testbed._post("stf-files/", {"run": key, "stf_filename": "swf.100015.000001.stf"})
+    key = testbed.post("runs/", {"run_number": 100015, "start_time": "2026-11-21T21:56:56"})["run_id"]
+    testbed.post("stf-files/", {"run": key, "stf_filename": "swf.100015.000001.stf"})
     testbed.register(2, 3)
     testbed.daemon(FASTMON_RECONCILE="off")
 

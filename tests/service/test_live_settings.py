@@ -13,9 +13,10 @@ import pytest
 from fastmon_daemon.base import failpoints
 from fastmon_daemon.base.errors import StorageUnavailable
 from fastmon_daemon.engine.selection_fractions import SelectionFractions
+from fastmon_daemon.service import live_settings
 from fastmon_daemon.service.live_settings import LIVE, LiveSettings
 from fastmon_daemon.settings import Settings
-from tests.builders import FakeTestbed, turn_until
+from tests.builders import FakeTestbed, logged, turn_until
 
 
 @pytest.fixture(autouse=True)
@@ -58,3 +59,23 @@ def test_a_reload_that_cannot_be_stored_changes_nothing(tmp_path: Path) -> None:
     assert state() == (1.0, [3.0], 1.0, 3.0, 1)
     assert SelectionFractions.load(outbox, 1.0).current == 1.0
     assert [act.count for act in outbox.acts.since("")] == [2]
+
+
+def test_a_change_that_takes_effect_after_the_timeout_is_logged_at_any_level_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_settings, "TIMEOUT_S", 0.0)
+    testbed, told = FakeTestbed(tmp_path), list[str]()
+    engine = testbed.engine(testbed.outbox())
+    old, new = Settings(namespace="ns"), Settings(namespace="ns", keep_days=3.0, log_level="ERROR", drain_s=1.0)
+    live = LiveSettings(old, lambda: new, dict.fromkeys(LIVE, lambda _, value: lambda: None), told.append)
+    with logged("ERROR") as lines:
+        with pytest.raises(TimeoutError):
+            live.reload(engine.inbox, "shifter")
+        assert (live.current.keep_days, told, lines) == (old.keep_days, [], [])
+        turn_until(engine, lambda: live.current.keep_days == 3.0)
+    change = "FASTMON_KEEP_DAYS: 7 -> 3, SWF_LOG_LEVEL: INFO -> ERROR"
+    assert told == [f"settings changed (shifter): {change}"]
+    assert lines == [
+        f"settings read again (shifter): {change}\n", "changed settings that need a restart: FASTMON_DRAIN_S\n",
+    ]  # fmt: skip

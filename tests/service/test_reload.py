@@ -60,10 +60,12 @@ def test_a_new_fraction_holds_from_the_next_run_on_and_through_a_restart(testbed
         },
         "needs_restart": ["FASTMON_DRAIN_S"],
     }, done.stderr
+    again = testbed.call("reload", FASTMON_SELECTION_FRACTION="")
+    assert again.stdout.splitlines()[-1] == "FASTMON_DRAIN_S: changed, but needs a restart"
     stf(testbed, 2, 1)
     stf(testbed, 1, 2)
     wait_until(lambda: testbed.states() == {"sampled": 2, "skipped": 1}, "run 1 goes on, run 2 begins with 0")
-    assert "FASTMON_SELECTION_FRACTION 1 -> 0 from the next run on" in testbed.log()
+    assert "FASTMON_SELECTION_FRACTION: 1 -> 0 from the next run on" in testbed.log()
     assert "need a restart: FASTMON_DRAIN_S" in testbed.log()
     (act,) = json.loads(testbed.call("acts", "--json").stdout)["acts"]
     assert (act["action"], act["count"]) == ("reload", 3)
@@ -83,8 +85,20 @@ def test_a_reload_is_published_as_a_status_message(testbed: LiveTestbed) -> None
     wait_until(texts, "started")
     write(testbed, FASTMON_SELECTION_FRACTION="1.0", FASTMON_LATE_ANNOUNCE_RATE="5")
     testbed.children[-1].send_signal(signal.SIGHUP)
-    told = "settings changed (SIGHUP): FASTMON_LATE_ANNOUNCE_RATE 30 -> 5"
+    told = "settings changed (SIGHUP): FASTMON_LATE_ANNOUNCE_RATE: 30 -> 5"
     wait_until(lambda: any(told in text for text in texts()), "the change is published")
+
+
+def test_a_new_late_rate_holds_for_those_that_wait(testbed: LiveTestbed) -> None:
+    write(testbed, FASTMON_SELECTION_FRACTION="1.0", FASTMON_LATE_ANNOUNCE_RATE="0.001")
+    testbed.daemon(under=["setsid"], FASTMON_SELECTION_FRACTION="")
+    testbed.register(1, 2, 3)
+    assert testbed.call("reconcile", "--run", "100014").returncode == 0
+    testbed.wait_for(completed=1, tf_registered=2)  # the next may be announced in two hours
+    write(testbed, FASTMON_SELECTION_FRACTION="1.0", FASTMON_LATE_ANNOUNCE_RATE="0")
+    done = testbed.call("reload", FASTMON_SELECTION_FRACTION="")
+    assert (done.returncode, done.stdout) == (0, "FASTMON_LATE_ANNOUNCE_RATE: 0.001 -> 0\n")
+    testbed.wait_for(completed=3)
 
 
 def test_an_invalid_file_changes_nothing(testbed: LiveTestbed) -> None:
@@ -98,6 +112,9 @@ def test_an_invalid_file_changes_nothing(testbed: LiveTestbed) -> None:
     write(testbed, FASTMON_SELECTION_FRACTION="1.0")
     done = testbed.call("reload", FASTMON_SELECTION_FRACTION="")
     assert (done.returncode, done.stdout) == (0, "no setting that may change while the daemon runs has changed\n")
+    write(testbed, FASTMON_SELECTION_FRACTION="0.5")
+    done = testbed.call("reload", FASTMON_SELECTION_FRACTION="")
+    assert (done.returncode, done.stdout) == (0, "FASTMON_SELECTION_FRACTION: 1 -> 0.5 from the next run on\n")
 
 
 @pytest.mark.field("21")

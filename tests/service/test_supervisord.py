@@ -18,7 +18,6 @@ import pytest
 
 from tests.processes import LiveTestbed, live_testbed, wait_until
 
-SECTION = Path(__file__).parents[2] / "systemd" / "supervisord-fastmon.conf"
 PROGRAM = "example-fastmon-agent"
 BIN = Path(sys.executable).parent
 CONF = """
@@ -74,11 +73,12 @@ def supervised(testbed: LiveTestbed, **changes: str) -> Iterator[Supervisor]:
     (checkout / "workflows" / "testbed.toml").write_text('[testbed]\nnamespace = "other"\n')
     (checkout / "workflows" / "mine.toml").write_text('[testbed]\nnamespace = "ns"\n')
     folder = Path(tempfile.mkdtemp(prefix="fm"))  # short: it contains a socket
-    (folder / "conf").write_text(CONF.format(section=SECTION))
+    subprocess.run([BIN / "fastmon-daemon", "files", folder / "files"], check=True, capture_output=True)
+    (folder / "conf").write_text(CONF.format(section=folder / "files/systemd/supervisord-fastmon.conf"))
     environment = testbed.environment(
         FASTMON_NAMESPACE="", SWF_HOME=str(testbed.folder), SWF_TESTBED_CONFIG="workflows/mine.toml", **changes
     )
-    environment["PATH"] = f"{BIN}{os.pathsep}{environment['PATH']}"
+    environment["PATH"] = "/usr/bin:/bin"  # the section has the path of the program
     process = subprocess.Popen([BIN / "supervisord", "-n", "-c", folder / "conf"], env=environment,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     try:

@@ -17,6 +17,7 @@ from fastmon_daemon.cli import COMMANDS
 from fastmon_daemon.inspection.liveness import INTERVAL_S, MISSED
 from fastmon_daemon.settings import SYSTEM_STATE_FOLDER, Settings, all_settings
 from tests.processes import live_testbed
+from tests.tools import needs
 
 UNIT = Path(__file__).parents[2] / "systemd" / "fastmon-daemon.service"
 DROP_INS = (UNIT.with_name("fastmon-daemon-network.conf"), UNIT.with_name("fastmon-daemon-root.conf"))
@@ -107,9 +108,7 @@ def test_the_unit_runs_an_existing_command_and_allows_for_the_drain(unit: Unit) 
     assert int(service["TimeoutStopSec"]) > Settings(namespace="x").drain_s
 
 
-needs_systemd = pytest.mark.skipif(
-    shutil.which("systemd-analyze") is None, reason="systemd-analyze is not on this machine"
-)
+needs_systemd = needs("systemd-analyze")
 
 
 def analyze(folder: Path, *words: str, drop_ins: bool, unit: Path = UNIT) -> subprocess.CompletedProcess[str]:

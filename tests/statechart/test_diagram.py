@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from fastmon_daemon.base.errors import ConfigError
 from fastmon_daemon.statechart import StateMachine, load_statechart
 from fastmon_daemon.statechart.diagram import Format, render
+from tests.processes import run_in_process
 
 STATECHARTS = Path(__file__).parents[2] / "statecharts"
 CHARTS = [load_statechart("stf"), load_statechart("run")]
@@ -118,8 +118,9 @@ def test_svg_labels_need_no_html() -> None:
 
 def test_svg_without_its_renderer_tells_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mermaidx", None)
-    with pytest.raises(ConfigError, match=re.escape("pip install 'swf-fastmon[svg]'")):
-        render(load_statechart("stf"), "svg")
+    done = run_in_process(("diagram", "--format", "svg"), {})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "fastmon-daemon: mermaidx is missing: pip install 'swf-fastmon[svg]'\n"
 
 
 @every_chart

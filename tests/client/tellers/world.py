@@ -70,7 +70,7 @@ class TellersTestbed(LiveTestbed):
     def begin(self, run: int) -> None:
         """Begin *run*: its row, its messages."""
         row = {"run_number": run, "start_time": datetime.now(UTC).isoformat()}
-        self._keys[run] = self._post("runs/", row)["run_id"]
+        self._keys[run] = self.post("runs/", row)["run_id"]
         for kind in ("run_imminent", "start_run"):
             self.publish({"msg_type": kind, "run_id": str(run), "execution_id": f"x-{run}"})
 
@@ -81,7 +81,7 @@ class TellersTestbed(LiveTestbed):
             message = {"run_id": str(run), "filename": name, "sequence": sequence}
             self.publish({"msg_type": "stf_gen", **message})
             if register:
-                self._post("stf-files/", {"run": self._keys[run], "stf_filename": name})
+                self.post("stf-files/", {"run": self._keys[run], "stf_filename": name})
             if tell:
                 self.publish({"msg_type": "stf_ready", **message})
 
