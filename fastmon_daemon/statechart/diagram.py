@@ -122,7 +122,7 @@ def svg_of(mermaid: str) -> str:
         import mermaidx
     except ImportError as error:
         raise ConfigError(
-            "--format svg: renderer not installed: pip install 'swf-fastmon[svg]', or use --format mermaid"
+            "--format svg: renderer not installed: pip install '.[svg]' in the clone, or use --format mermaid"
         ) from error
     svg = mermaidx.render(mermaid, config=RENDERING).svg()
     return svg.rstrip("\n") + "\n"

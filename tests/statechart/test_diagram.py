@@ -118,7 +118,7 @@ def test_svg_labels_need_no_html() -> None:
 
 def test_svg_without_its_renderer_tells_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mermaidx", None)
-    with pytest.raises(ConfigError, match=re.escape("pip install 'swf-fastmon[svg]'")):
+    with pytest.raises(ConfigError, match=re.escape("pip install '.[svg]' in the clone")):
         render(load_statechart("stf"), "svg")
 
 
