@@ -4,8 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-QUICK := tests/test_*.py tests/actions tests/base tests/messages tests/settings tests/statechart tests/inspection tests/intake \
-  tests/monitor tests/outbox
+QUICK := tests/test_*.py tests/actions tests/messages tests/settings tests/statechart tests/blocks
 # If set, each test worker and each daemon of a test compiles all code again, which takes a third of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -22,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## Run a demonstration on loopback with a crash and an outage
 	$(BIN)/fastmon-daemon demo
 
-check: lint ## Run the linters and the quick tests (a minute): before each commit
+check: lint ## Run the linters and the quick tests: before each commit
 	$(BIN)/pytest -q -n 2 $(QUICK)
 
 test: $(STAMP) ## Run the linters and all tests that need only Python

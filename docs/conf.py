@@ -31,6 +31,7 @@ root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**.md"]
 exclude_patterns = [".*", "build", "dist", "tests"]
 nitpicky = True
+smartquotes = False  # the dashes of options stay as they are typed
 html_theme = "furo"
 html_title = f"{project} {version}"
 html_copy_source = False

@@ -335,7 +335,8 @@ def dashboard(
     A --listen address that other hosts can reach needs a token: in a file (--auth-token or
     FASTMON_DASHBOARD_TOKEN_FILE) or in FASTMON_DASHBOARD_TOKEN, never on the command line. Browsers sign in with a
     form, programs send the header Authorization: Bearer TOKEN. Behind a TLS proxy, --public-url limits the page to the
-    proxy's host name and cookies to https. Requires pip install 'swf-fastmon[dashboard]'.
+    proxy's host name and cookies to https. Requires the extra
+    dashboard: pip install '.[dashboard]' in the clone.
 
     Exit codes: 0 SIGTERM, 1 error, 2 usage error, 3 monitor rejected its token, 74 output cannot be written,
     78 invalid .env file, 129 SIGHUP, 130 Ctrl-C, 131 SIGQUIT.
@@ -464,6 +465,6 @@ def _exit_code_of_command(intervals: Intervals | None) -> int:
         package = (exc.name or "").partition(".")[0]
         if package not in ("starlette", "uvicorn"):
             raise
-        click.echo(f"fastmon-client: {package} is not installed: pip install 'swf-fastmon[dashboard]'", err=True)
+        click.echo(f"fastmon-client: {package} is not installed: pip install '.[dashboard]' in the clone", err=True)
         return ERROR
     return 0

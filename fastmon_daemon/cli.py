@@ -116,7 +116,7 @@ def main() -> None:
         extra = _EXTRAS.get(package)
         if extra is None:
             raise
-        click.echo(f"fastmon-daemon: {package} is missing: pip install 'swf-fastmon[{extra}]'", err=True)
+        click.echo(f"fastmon-daemon: {package} is missing: pip install '.[{extra}]' in the clone", err=True)
         sys.exit(1)
 
 

@@ -47,6 +47,12 @@ def test_each_block_names_a_language_that_is_known() -> None:
     assert {block.given for found in ALL.values() for block in found} - {""} <= GIVEN.keys()
 
 
+def test_a_test_that_is_named_as_the_reason_exists() -> None:
+    named = {name for found in ALL.values() for block in found for name in re.findall(r"tests/\S+\.py", block.left_out)}
+    assert named
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
 @pytest.mark.parametrize("document", [name for name, found in ALL.items() if found])
 def test_data_is_well_formed(document: str) -> None:
     for block in ALL[document]:

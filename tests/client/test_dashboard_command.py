@@ -148,7 +148,7 @@ def test_missing_extra_is_reported_with_the_install_command() -> None:
         [sys.executable, "-c", hide, "dashboard"], capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
     assert answer.returncode == 1
-    assert answer.stderr == "fastmon-client: starlette is not installed: pip install 'swf-fastmon[dashboard]'\n"
+    assert answer.stderr == "fastmon-client: starlette is not installed: pip install '.[dashboard]' in the clone\n"
 
 
 def test_other_commands_do_not_import_the_web_server() -> None:

@@ -87,7 +87,7 @@ def run_without(module: str, *words: str, folder: Path) -> subprocess.CompletedP
 def test_missing_extra_is_an_error_that_names_it(tmp_path: Path, module: str, command: str) -> None:
     result = run_without(module, command, folder=tmp_path)
     assert result.returncode == 1
-    assert result.stderr == f"fastmon-daemon: {module} is missing: pip install 'swf-fastmon[testbed]'\n"
+    assert result.stderr == f"fastmon-daemon: {module} is missing: pip install '.[testbed]' in the clone\n"
 
 
 def test_other_commands_need_no_extra(tmp_path: Path) -> None:

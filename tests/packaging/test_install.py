@@ -99,7 +99,7 @@ def test_an_extra_brings_what_its_commands_need(
         "dashboard": ("fastmon-client", "dashboard", "--listen", "127.0.0.1:0"),
         "svg": ("fastmon-daemon", "diagram", "--format", "svg"),
     }[extra]
-    assert f"pip install 'swf-fastmon[{extra}]'" in call(programs / words[0], *words[1:], cwd=tmp_path, code=1)
+    assert f"pip install '.[{extra}]'" in call(programs / words[0], *words[1:], cwd=tmp_path, code=1)
     own = installed(tmp_path / "venv", f"{built[1]}[{extra}]")
     found = call(own / "python", "-c", "import importlib.metadata as m; print(*(d.name for d in m.distributions()))",
                  cwd=tmp_path)  # fmt: skip

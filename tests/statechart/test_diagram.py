@@ -120,7 +120,7 @@ def test_svg_without_its_renderer_tells_what_to_install(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "mermaidx", None)
     done = run_in_process(("diagram", "--format", "svg"), {})
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "fastmon-daemon: mermaidx is missing: pip install 'swf-fastmon[svg]'\n"
+    assert done.stderr == "fastmon-daemon: mermaidx is missing: pip install '.[svg]' in the clone\n"
 
 
 @every_chart
