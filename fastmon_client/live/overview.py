@@ -336,6 +336,12 @@ def _incident(incident: Mapping[str, Any], now: str, in_detail: int, width: int)
 # Recent TF files
 
 
+def reference(snapshot: Mapping[str, Any], width: int) -> list[Text]:
+    """How the current run compares with the reference run; no line without one."""
+    found = snapshot.get("reference")
+    return wrap(Text(f"  {escape(found['text'])}", "dim"), width, 2) if found else []
+
+
 def recent(rows: Sequence[Row], width: int, tone: str = "") -> list[Text]:
     """The newest TF files, with their titles."""
     return [Text.assemble("  ", line) for line in table(_RECENT, rows, max(1, width - 2), tone)]
