@@ -169,7 +169,6 @@ def block(name: str) -> str:
         return _BLOCKS[name]()
     if kind == "message":
         return fields_table(rest)
-    screen = runpy.run_path(str(DOCS / "captures.py"))["screen"]
     return f"```text\n{screen(*rest.split())}```\n"
 
 

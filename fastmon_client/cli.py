@@ -67,7 +67,9 @@ def cli() -> None:
     is_flag=True,
     help="Print one line per message and a line of status a minute, also on a terminal.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line; docs/client.md has the schema.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object per line; docs/reference/json.md has the keys."
+)
 @click.option("--quiet", is_flag=True, help="Print only the summary.")
 @click.option(
     "--reference",

@@ -88,7 +88,7 @@ class Lines(Quiet):
 
 
 class JsonLines(Quiet):
-    """One JSON object per line, with a `kind`; docs/client.md has the schema."""
+    """One JSON object per line, with a `kind`; docs/reference/json.md has the keys."""
 
     def __init__(self, *, bell: bool = False) -> None:
         super().__init__(bell=bell)

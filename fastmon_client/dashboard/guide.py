@@ -78,7 +78,7 @@ GUIDE: dict[str, Entry] = {
         "Open the run, note the missing STFs, and run fastmon-daemon verdict RUN on the daemon's host",
         "STFs were selected, and 30 s later (10 s after the end of the run) they have no TF file.",
         "The sample of these STFs cannot be seen, unless the daemon recovers them.",
-        ("fastmon-daemon verdict RUN tells for each of them: not received, waiting, or failed.",
+        ("fastmon-daemon verdict RUN tells how many were not received (with their numbers), wait, or failed.",
          "fastmon-daemon inspect STF shows the full history of one STF."),
         ("The daemon recovers STFs that it missed by itself, within a minute of the end of the run.",
          "For failed ones: fix the reason, then fastmon-daemon retry STF."),

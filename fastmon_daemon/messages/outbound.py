@@ -51,7 +51,7 @@ class TfFileRegistered(TypedDict):
     namespace: str
     """Namespace of the testbed user."""
     run_id: str | int
-    """As received in the message of the STF: text or a number."""
+    """As received in the message of the STF: text or a number. To compare runs, use `run_number`."""
     run_number: int | None
     """The run as a number; null if it is not one."""
     execution_id: str | None

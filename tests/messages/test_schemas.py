@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,13 @@ def test_the_messages_of_the_simulated_daq_fit() -> None:
     ]  # fmt: skip
     assert {message["msg_type"] for message in sent} == set(INBOUND)
     assert all(map(is_valid, sent))
+
+
+def test_the_example_in_the_document_fits() -> None:
+    text = (FOLDER.parent / "messages.md").read_text(encoding="utf-8")
+    (example,) = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL))
+    assert is_valid(example)
+    assert list(example) == list(schema("tf_file_registered")["properties"])
 
 
 def test_an_announcement_has_every_field_of_the_old_agent() -> None:
