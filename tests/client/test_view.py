@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from fastmon_client.dashboard.guide import GUIDE
 from fastmon_client.dashboard.incidents import incidents_of
 from fastmon_client.formatting import age
 from fastmon_client.live import Model, render
@@ -155,9 +156,15 @@ def test_one_alarm_for_one_cause_says_what_to_do() -> None:
 
 
 def test_a_tall_window_has_the_steps_of_the_guide() -> None:
-    step = "- fastmon-daemon verdict 100014 tells for each of them: not received, waiting, or failed."
+    step = f"- {GUIDE['stfs_missing'].diagnosis[0]}".replace("RUN", "100014")
     assert step in text_of(snapshot(), 120)
     assert step not in "\n".join(shown(snapshot(), 80, 24))
+
+
+def test_a_name_that_is_no_number_gets_into_no_command() -> None:
+    text = text_of(snapshot(alarms=[alarm(run="$(reboot)")]), 120)
+    assert "verdict RUN" in text
+    assert "verdict $(reboot)" not in text
 
 
 def test_the_action_names_the_run() -> None:
