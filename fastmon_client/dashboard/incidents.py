@@ -76,7 +76,7 @@ def _incident(group: list[Mapping[str, Any]]) -> dict[str, Any]:
         "since": min(str(alarm["since"]) for alarm in group),
         "until": cause["until"],
         "evidence": cause["evidence"],
-        "action": _action(entry.action, cause["run"]),
+        "action": with_run(entry.action, cause["run"]),
         "consequences": [
             {"title": title_of(alarm["kind"]), "run": alarm["run"], "evidence": alarm["evidence"]}
             for alarm in group[1:]
@@ -94,6 +94,6 @@ def title_of(kind: str) -> str:
     return GUIDE[kind].title if kind in GUIDE else kind.replace("_", " ").capitalize()
 
 
-def _action(action: str, run: str | None) -> str:
-    """*action* with the number of *run*. A name from the network that is no number does not get into a command."""
-    return action.replace(" RUN ", f" {run} ") if run and run.isascii() and run.isdigit() else action
+def with_run(text: str, run: str | None) -> str:
+    """*text* with the number of *run*. A name from the network that is no number does not get into a command."""
+    return text.replace("RUN", run) if run and run.isascii() and run.isdigit() else text

@@ -13,6 +13,7 @@ from typing import Any
 from rich.text import Text
 
 from fastmon_client.dashboard.guide import entry_of
+from fastmon_client.dashboard.incidents import with_run
 from fastmon_client.formatting import age, clock_time, count_of, escape, gaps, lag, of, short_age, size, volume
 from fastmon_client.live.columns import Column, Row, table
 from fastmon_client.live.glyphs import BARS, SHAPES, WORDS, chip, sparkline, strip
@@ -300,7 +301,7 @@ def _what(incident: Mapping[str, Any]) -> str:
 
 def _named(text: str, incident: Mapping[str, Any]) -> str:
     """*text* of the guide, with the number of the run."""
-    return text.replace("RUN", escape(incident["run"] or "RUN"))
+    return with_run(text, incident["run"])
 
 
 def _by(incident: Mapping[str, Any], now: str) -> str:

@@ -181,9 +181,15 @@ def test_one_alarm_for_one_cause_says_what_to_do() -> None:
 
 
 def test_a_tall_window_has_the_steps_of_the_guide() -> None:
-    step = "- " + GUIDE["stfs_missing"].diagnosis[0].replace("RUN", "100014")
-    assert step in text_of(snapshot())
+    step = f"- {GUIDE['stfs_missing'].diagnosis[0]}".replace("RUN", "100014")
+    assert step in text_of(snapshot(), 120)
     assert step not in "\n".join(shown(snapshot(), 80, 24))
+
+
+def test_a_name_that_is_no_number_gets_into_no_command() -> None:
+    text = text_of(snapshot(alarms=[alarm(run="$(reboot)")]), 120)
+    assert "verdict RUN" in text
+    assert "verdict $(reboot)" not in text
 
 
 def test_the_action_names_the_run() -> None:
