@@ -4,10 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+QUICK := tests/test_*.py tests/actions tests/base tests/messages tests/settings tests/statechart tests/inspection tests/intake \
+  tests/monitor tests/outbox
 # If set, each test worker and each daemon of a test compiles all code again, which takes a third of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint test-python test-field test-pythons test-model test-brokers test-browser screenshots test-faults test-faults-long test-hostile fuzz soak-client mutants bench bench-short soak pins sbom audit docs dist clean
+.PHONY: help demo check test lint test-python test-field test-pythons test-model test-brokers test-browser screenshots test-faults test-faults-long test-hostile fuzz soak-client mutants bench bench-short soak pins sbom audit docs site dist clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
@@ -19,6 +21,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP) ## Run a demonstration on loopback with a crash and an outage
 	$(BIN)/fastmon-daemon demo
+
+check: lint ## Run the linters and the quick tests (a minute): before each commit
+	$(BIN)/pytest -q -n 2 $(QUICK)
 
 test: $(STAMP) ## Run the linters and all tests that need only Python
 	@$(MAKE) --no-print-directory -j 2 lint test-python
@@ -101,8 +106,12 @@ sbom: $(STAMP) ## Write an SBOM (CycloneDX) of all that is installed to sbom.cdx
 audit: $(STAMP) ## Check pins for known vulnerabilities (else for a recorded review), and the vendored files
 	$(BIN)/python docs/supply_chain.py audit
 
-docs: $(STAMP) ## Update the generated documents: help texts, settings, diagrams
+docs: site ## Build the site of the documents into build/site, strictly, and run all their blocks of code
+	$(BIN)/pytest -q -m documents -n 2 tests/blocks
+
+site: $(STAMP)
 	$(BIN)/python docs/generate.py
+	$(BIN)/sphinx-build -q -n -W --keep-going -c docs . build/site
 
 clean: ## Remove the virtual environment, build files and caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .mutants .pythons .soak

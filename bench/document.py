@@ -55,6 +55,8 @@ Each load at 1, 10 and 100 times its size, one round each.
 {growth}
 ## Reproduce
 
+<!-- not run: minutes -->
+
     make bench                                  # everything, and this document: ten minutes
     make bench-short                            # a minute, as CI runs it: fails only if a figure is absurd
     .venv/bin/python -m bench --only backlog    # one figure

@@ -28,6 +28,7 @@ SUMS, DOCUMENT = ROOT / "SHA256SUMS", ROOT / "docs" / "supply-chain.md"
 BUILD = ("hatchling", "editables")
 """Of the build backend: installed before our package is built without isolation."""
 PIP_AUDIT = "pip-audit==2.10.0"
+_FORM = ("--generate-hashes", "--no-header", "--no-annotate")
 _BLOCK = re.compile(r"(<!-- generated: supply_chain.py review -->\n).*?(<!-- end -->)", re.DOTALL)
 _HEAD = """# {what} Written by `make pins`; do not edit.
 # Install with: pip install --require-hashes -r {name}, then pip install --no-deps {how}.
@@ -98,7 +99,7 @@ def write_pins() -> None:
         (REQUIREMENTS, "What runs in production: daemon, client, page.", ".", ["--extra", "dashboard"]),
     ):
         limits = ["-c", CONSTRAINTS] if path == REQUIREMENTS else ["--upgrade"]
-        common = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-header", "--no-annotate"]
+        common = ["--universal", "--python-version", "3.11", "--fork-strategy", "fewest", *_FORM]
         command = [_program("uv"), "pip", "compile", "-q", "pyproject.toml", *words, *limits, *common]
         made = subprocess.run(command, cwd=ROOT, input=build, capture_output=True, check=True)  # noqa: S603 (of ours)
         path.write_text(_HEAD.format(what=what, name=path.name, how=how) + made.stdout.decode(), encoding="utf-8")

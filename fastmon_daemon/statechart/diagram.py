@@ -66,7 +66,7 @@ def render(chart: StateMachine, form: Format, counts: Mapping[str, int] | None =
         case "scxml":
             return _scxml(chart, counted)
         case "svg":
-            return _svg(render(chart, "mermaid", counts))
+            return svg_of(render(chart, "mermaid", counts))
 
 
 def _exported(
@@ -116,7 +116,8 @@ def _scxml(chart: StateMachine, counted: Mapping[str, int] | None) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
 
-def _svg(mermaid: str) -> str:
+def svg_of(mermaid: str) -> str:
+    """Draw *mermaid* as SVG. Raises: ConfigError if the renderer is not installed."""
     try:
         import mermaidx
     except ImportError as error:

@@ -144,17 +144,20 @@ class TestbedThread(LoopThread):
 
 
 async def serve(options: TestbedOptions, env_file: Path, until: asyncio.Event, say: Callable[[str], None]) -> None:
-    """Run a testbed until *until* is set; *env_file* exists meanwhile, and *say* gets lines for the terminal.
+    """Run a testbed until *until* is set; *env_file* exists meanwhile.
+
+    *say* gets a text for the terminal when it is ready.
 
     Raises: OSError if a port is taken or the file cannot be written.
     """
     testbed = EmbeddedTestbed(options)
     await testbed.start()
     try:
-        with temporary_env_file(env_file, testbed.environment):
-            say(f"monitor  {testbed.monitor.url}")
-            say(f"broker   stomp://{HOST}:{testbed.broker.port}")
-            say(f"settings {env_file}  (stop with Ctrl-C)")
+        with temporary_env_file(env_file, {**testbed.environment, "TESTBED_PID": str(os.getpid())}):
+            say(
+                f"monitor  {testbed.monitor.url}\nbroker   stomp://{HOST}:{testbed.broker.port}\n"
+                f"settings {env_file}  (to stop: Ctrl-C or kill {os.getpid()})"
+            )
             await until.wait()
     finally:
         await testbed.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +89,19 @@ def test_a_frozen_or_absent_daemon_is_not_alive(testbed: LiveTestbed) -> None:
 
 def test_without_a_database_the_exit_code_is_that_of_all_commands(testbed: LiveTestbed) -> None:
     assert healthcheck(testbed)[0] == 3
+
+
+def test_it_waits_for_the_start_and_for_readiness(testbed: LiveTestbed) -> None:
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(healthcheck, testbed, "--ready", "--wait", "60")
+        testbed.daemon()
+        assert waiting.result() == (0, "ready\n")
+
+
+def test_waiting_has_an_end(testbed: LiveTestbed) -> None:
+    assert healthcheck(testbed, "--wait", "0.3")[0] == 3
+    daemon = testbed.daemon()
+    wait_until(lambda: healthcheck(testbed)[0] == 0, "it is alive")
+    daemon.kill()
+    daemon.wait(30)
+    assert healthcheck(testbed, "--wait", "0.3") == (1, "no daemon is running\n")

@@ -199,9 +199,25 @@ def test_the_command_runs_with_its_env_file_until_a_signal(tmp_path: Path, how):
     assert "FASTMON_SELECTION_FRACTION" not in environment
 
 
-def test_a_taken_port_is_named_with_a_hint(tmp_path: Path, testbed):
+def test_detached_it_is_ready_when_the_command_returns_and_ends_by_the_process_id_in_its_file(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fastmon_daemon", "testbed", "--detach"]
+    # With captured output `run` returns only when nobody holds stdout and stderr any more.
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=DEADLINE_S, check=True)
+    file = tmp_path / ".env.testbed"
+    environment = dict(line.split("=", 1) for line in file.read_text().splitlines())
+    try:
+        assert requests.get(f"{environment['SWF_MONITOR_URL']}/_testbed/counts", timeout=DEADLINE_S).ok
+        assert environment["SWF_MONITOR_URL"] in done.stdout
+        assert f"kill {environment['TESTBED_PID']}" in done.stdout
+    finally:
+        os.kill(int(environment["TESTBED_PID"]), signal.SIGTERM)
+    wait_until(lambda: not file.exists())
+
+
+@pytest.mark.parametrize("how", [[], ["--detach"]])
+def test_a_taken_port_is_named_with_a_hint(tmp_path: Path, testbed, how):
     port = testbed.environment["ACTIVEMQ_PORT"]
-    command = [sys.executable, "-m", "fastmon_daemon", "testbed", "--broker-port", port]
+    command = [sys.executable, "-m", "fastmon_daemon", "testbed", "--broker-port", port, *how]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=DEADLINE_S, check=False)
     assert done.returncode == 1
     assert f"--broker-port {port}" in done.stderr

@@ -1,0 +1,1 @@
+"""The blocks of code in the documents: which there are, and that they run."""
