@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-import runpy
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -36,6 +35,7 @@ from fastmon_daemon.statechart import StatechartName, StateMachine, load_statech
 from fastmon_daemon.statechart.diagram import RENDERING, render, svg_of
 
 sys.path.insert(0, str(Path(__file__).parent))
+from captures import screen
 from message_reference import fields_table, schema_files
 from reference_tables import database_tables, exit_codes
 
@@ -169,7 +169,6 @@ def block(name: str) -> str:
         return _BLOCKS[name]()
     if kind == "message":
         return fields_table(rest)
-    screen = runpy.run_path(str(DOCS / "captures.py"))["screen"]
     return f"```text\n{screen(*rest.split())}```\n"
 
 
@@ -337,8 +336,8 @@ def dashboard_metrics_table() -> str:
     return _METRICS_HEAD + "".join(sorted(_metric_rows(page)))
 
 
-def terminal_keys_table() -> str:
-    """Return a Markdown table of the keys of the client's terminal."""
+def keys_table() -> str:
+    """Return a Markdown table of the keys of the client's live view."""
     return "\n| key | does |\n|---|---|\n" + "".join(f"| `{key}` | {what} |\n" for key, what in KEYS)
 
 
@@ -346,7 +345,7 @@ _BLOCKS: dict[str, Callable[[], str]] = {
     "metrics": metrics_tables,
     "dashboard metrics": dashboard_metrics_table,
     "database": database_tables,
-    "terminal keys": terminal_keys_table,
+    "terminal keys": keys_table,
     "exit codes fastmon-daemon": partial(exit_codes, daemon),
     "exit codes fastmon-client": partial(exit_codes, client),
 }

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fastmon_client.state_folder import read_file
 from fastmon_client.tffile import parse_timestamp, run_of
 
-JOURNAL, SUMMARIES = "journal.json", "summaries.json"
+JOURNAL, SUMMARIES, ACKNOWLEDGEMENTS = "journal.json", "summaries.json", "acknowledgements.json"
 ALARM_FIELDS = ("kind", "subject", "run", "title", "severity", "since", "until", "evidence", "acknowledged")
+ALARMS_OF_RUNS = ("run_stale", "stfs_missing", "rate_dropped")
 _OUTAGE_FIELDS = ("since", "until", "word", "reason")
 MAX_SUMMARIES = 200
 MAX_SUMMARY_CHARS = 20_000
@@ -37,7 +38,14 @@ def read_journal(folder: Path) -> tuple[Journaled | None, dict[str, Row]]:
 
     Raises: OSError; ValueError if a file is not ours.
     """
-    return read_file(folder, JOURNAL, parse_journal), read_file(folder, SUMMARIES, parse_summaries) or {}
+    journal, summaries = read_file(folder, JOURNAL, parse_journal), read_file(folder, SUMMARIES, parse_summaries) or {}
+    alarms = journal.alarms if journal else []
+    known = {(row["kind"], row["subject"], row["acknowledged"]["at"]) for row in alarms if row["acknowledged"]}
+    others = [
+        row for row in read_file(folder, ACKNOWLEDGEMENTS, _parse_acknowledged) or []
+        if (row["kind"], row["subject"], row["acknowledged"]["at"]) not in known
+    ]  # fmt: skip
+    return (replace(journal or Journaled(), alarms=[*alarms, *others]) if journal or others else None), summaries
 
 
 def parse_journal(found: Any) -> Journaled:
@@ -56,6 +64,17 @@ def parse_summaries(found: Any) -> dict[str, Row]:
     """From the file, by run. Raises: TypeError, KeyError."""
     summaries = [dict(each) for each in found["summaries"]][-MAX_SUMMARIES:]
     return {run: each for each in summaries if (run := run_of(each)) is not None}
+
+
+def _parse_acknowledged(found: Any) -> list[Row]:
+    """The acknowledged alarms of terminals, which keep no journal. Raises: ValueError, KeyError, TypeError."""
+    return [_acknowledged(row) for row in found["acknowledgements"]]
+
+
+def _acknowledged(row: Mapping[str, Any]) -> Row:
+    run = row["subject"] if row["kind"] in ALARMS_OF_RUNS else None
+    by = {name: row[name] for name in ("by", "at", "note")}
+    return _row({**row, "run": run, "severity": "bad", "acknowledged": by}, ALARM_FIELDS)
 
 
 def is_kept(summary: Mapping[str, Any]) -> bool:

@@ -189,6 +189,6 @@ def _shown(point: Point | None) -> Iterator[tuple[str, str]]:
     missing = point and point["missing"]
     count = point and point["size_bytes"]
     yield "rate", "?" if hz is None else f"{hz:.1f} TF files/s"
-    yield "lag", "?" if lag_s is None else f"{lag(lag_s)} s" if lag_s < 10 else age(lag_s)
+    yield "lag", "?" if lag_s is None else lag(lag_s)
     yield "missing", "?" if missing is None else f"{100 * missing:.1f} %"
     yield "size", "?" if count is None else f"{size(round(count))} an STF"

@@ -42,7 +42,7 @@ MODULES_IN_ORDER = {
     "scheduler transitions engine",
     "presence": "stuck identity periodic_worker assessment health heartbeat log_shipping stage_rows lost_ids stages "
     "status agent",
-    "intake": "found_files seen_file_cache watcher foreign_namespaces handler",
+    "intake": "found_files seen_file_cache watcher foreign_namespaces shared_queue handler",
     "reconciler": "config verdict downtime finishing unknown_runs backfill comparing reconciler",
     "inspection": "inspector liveness metrics endpoints bounded_server http_server",
     "actions": "control_socket operator_actions daemon_state",

@@ -38,7 +38,9 @@ def outputs(testbed: LiveTestbed) -> Iterator[Output]:
     daemon = testbed.daemon(FASTMON_STUCK_AFTER="1")
     types = "tf_file_registered,fastmon_status,fastmon_run_summary"
     client = testbed.start("start", "--json", "--message-types", types, program=CLIENT)
-    blind = testbed.start("start", "--json", "--agents", "nobody", program=CLIENT)  # it raises an alarm
+    blind = testbed.start(
+        "start", "--json", "--agents", "nobody", "--reference", "9", program=CLIENT
+    )  # it raises an alarm
     wait_until(lambda: testbed.monitor.server.broadcaster.clients == 2, "the clients are connected")
     testbed.publish({"msg_type": "run_imminent", "run_id": "100014", "execution_id": "e-1"})
     testbed.publish({"msg_type": "stf_ready", "run_id": None, "filename": "a.stf"})

@@ -144,17 +144,15 @@ class App:
         snapshot, navigation = self._session.snapshot(), self._model.navigation
         incidents = incidents_of(snapshot["alarms"])
         self._acknowledgements.observe(incidents, now())
-        needs_older = navigation.page == "runs" or navigation.filter
-        if needs_older and snapshot["runs_total"] > len(snapshot["runs"]) and self._is_old(self._older_at):
+        if navigation.page == "overview" and not navigation.filter:
+            self._older, self._older_at = [], -REFRESH_S
+        elif snapshot["runs_total"] > len(snapshot["runs"]) and time.monotonic() - self._older_at >= REFRESH_S:
             self._older, self._older_at = self._session.rows(), time.monotonic()
         self._model = replace(
             self._model, snapshot=snapshot, older=[{**row, "strip": []} for row in self._older],
             incidents=[{**each, "acknowledged": self._acknowledgements.of(each)} for each in incidents],
             details=self._questions.answer(self._open_run()),
         )  # fmt: skip
-
-    def _is_old(self, at: float) -> bool:
-        return time.monotonic() - at >= REFRESH_S
 
     def _open_run(self) -> Row | None:
         model = self._model

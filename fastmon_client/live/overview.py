@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.text import Text
 
+from fastmon_client.dashboard.guide import entry_of
 from fastmon_client.formatting import age, clock_time, count_of, escape, gaps, lag, of, short_age, size, volume
 from fastmon_client.live.columns import Column, Row, table
 from fastmon_client.live.glyphs import BARS, SHAPES, WORDS, chip, sparkline, strip
@@ -19,8 +20,8 @@ from fastmon_client.snapshot import TileState
 
 MIN_TILE = 17
 """Columns of a tile; in a narrower window they are lines."""
-MIN_DETAIL, MAX_DOUBT = 14, 48
-"""Columns for which missing STFs or the doubt are worth being cut; columns of the doubt."""
+MIN_NAMED, MIN_DOUBT, MAX_DOUBT = 9, 16, 48
+"""Columns from which on the missing STFs, or the doubt, are worth being shown although they are cut."""
 MAX_STRIP = 60
 MAX_ENDED = 3
 """Lines about alarms that ended."""
@@ -208,7 +209,7 @@ def _drawn_missing(run: Row, width: int) -> Text:
     """The number, and which ones, if at least some of them fit."""
     count, text = run["stfs_missing"], _missing(run)
     style = "" if count == 0 else "yellow" if count is None else "bold red"
-    return Text(_shortened(text, width), style)
+    return Text(_shortened(text, width, MIN_NAMED), style)
 
 
 def _counts(run: Row) -> str:
@@ -218,12 +219,12 @@ def _counts(run: Row) -> str:
 
 
 def _drawn_counts(run: Row, width: int) -> Text:
-    return Text(_shortened(_counts(run), width), "" if run["verified"] == "VERIFIED" else "yellow")
+    return Text(_shortened(_counts(run), width, MIN_DOUBT), "" if run["verified"] == "VERIFIED" else "yellow")
 
 
-def _shortened(text: str, width: int) -> str:
+def _shortened(text: str, width: int, min_width: int) -> str:
     """*text*, or only what stands before its colon, if little of the rest would fit."""
-    return text if len(text) <= width or width >= MIN_DETAIL else text.partition(":")[0]
+    return text if len(text) <= width or width >= min_width else text.partition(":")[0]
 
 
 def _styled_if(is_so: Callable[[Row], bool], style: str) -> Callable[[Row], str]:
@@ -273,7 +274,7 @@ def alarms(incidents: Sequence[Mapping[str, Any]], now: str, width: int, max_lin
     """One for one cause, each with what to do if there is room; then those that ended."""
     active = sorted((each for each in incidents if each["until"] is None), key=lambda each: bool(each["acknowledged"]))
     ended = [each for each in incidents if each["until"] is not None]
-    for in_detail in (3, 2, 1, 0):
+    for in_detail in (4, 3, 2, 1, 0):
         lines = [line for each in active for line in _incident(each, now, in_detail, width)]
         if len(lines) <= max_lines:
             break
@@ -295,6 +296,11 @@ def alarms(incidents: Sequence[Mapping[str, Any]], now: str, width: int, max_lin
 def _what(incident: Mapping[str, Any]) -> str:
     run = f" · run {escape(incident['run'])}" if incident["run"] else ""
     return f"{escape(incident['title'])}{run}"
+
+
+def _named(text: str, incident: Mapping[str, Any]) -> str:
+    """*text* of the guide, with the number of the run."""
+    return text.replace("RUN", escape(incident["run"] or "RUN"))
 
 
 def _by(incident: Mapping[str, Any], now: str) -> str:
@@ -319,14 +325,21 @@ def _incident(incident: Mapping[str, Any], now: str, in_detail: int, width: int)
         return [head.append(f": {evidence}{since}")]
     lines = [head.append(since)] if in_detail > 1 else [head.append(f": {evidence}{since}")]
     lines += wrap(Text(f"   {evidence}"), width, in_detail - 1, 3) if in_detail > 1 else []
-    action = incident["action"].replace("RUN", incident["run"] or "RUN")
-    lines += wrap(Text(f"   → {escape(action)}"), width, in_detail, 5)
+    lines += wrap(Text(f"   → {_named(incident['action'], incident)}"), width, in_detail, 5)
+    for step in entry_of(incident["kind"]).diagnosis if in_detail > 3 else ():
+        lines += wrap(Text(f"     - {_named(step, incident)}", "dim"), width, 3, 7)
     if in_detail > 2:
         lines += [Text(f"   Also: {_what(each)}: {escape(each['evidence'])}") for each in incident["consequences"]]
     return lines
 
 
 # Recent TF files
+
+
+def reference(snapshot: Mapping[str, Any], width: int) -> list[Text]:
+    """How the current run compares with the reference run; no line without one."""
+    found = snapshot.get("reference")
+    return wrap(Text(f"  {escape(found['text'])}", "dim"), width, 2) if found else []
 
 
 def recent(rows: Sequence[Row], width: int, tone: str = "") -> list[Text]:

@@ -111,7 +111,8 @@ def _overview(model: Model, width: int, room: int) -> list[Text]:
     min_recent = _MIN_RECENT + 1 + len(space) if rows and left - need >= 2 * _MIN_RUNS + _MIN_RECENT else 0
     runs = _runs(model, width, left - need - min_recent, tone)
     sequence = _sequence(model, width) if left - need - min_recent - len(runs) > 14 else []
-    body += [*runs, *sequence]
+    compared = overview.reference(snapshot, width) if left - need - min_recent - len(runs) > 2 else []
+    body += [*runs, *compared, *sequence]
     if alarm_lines:
         body += [*space, *alarm_lines]
     left = room - len(body) - len(space)

@@ -127,7 +127,7 @@ class Layout:
     def _latencies(report: Report) -> Section:
         rows = [
             (run["run"], each["what"], "?" if each["count"] is None else str(each["count"]),
-             *(f"{lag(each[name])}{' s' if _is_short(each[name]) else ''}" for name in ("p50_s", "p95_s", "max_s")))
+             *(lag(each[name]) for name in ("p50_s", "p95_s", "max_s")))
             for run in reversed(report["runs"]) for each in run["latencies"]
         ]  # fmt: skip
         if not rows:
@@ -185,7 +185,3 @@ def _end(row: AlarmReport | OutageReport, clock: _Clock) -> str:
 
 def _count(value: int | None) -> str:
     return "?" if value is None else str(value)
-
-
-def _is_short(seconds: float | None) -> bool:
-    return seconds is not None and seconds < 10

@@ -20,6 +20,7 @@ from fastmon_daemon.base.errors import EnoughWork, MalformedMessage
 from fastmon_daemon.base.metrics import MESSAGES
 from fastmon_daemon.base.rate_limit import RepetitionCounter
 from fastmon_daemon.intake.foreign_namespaces import ForeignNamespaces
+from fastmon_daemon.intake.shared_queue import SharedQueue
 from fastmon_daemon.messages import STF_SEEN, IgnoredMessage, RunEvent, StfReady, parse
 from fastmon_daemon.outbox import NewStf, Origin, Outbox, ReceiveOutcome, attach
 from fastmon_daemon.outbox.counting import count_committed
@@ -36,8 +37,6 @@ SEEN_EVERY_S = 30.0
 """Of a shared queue: between two records that a run goes on, by STFs that other daemons get."""
 ENOUGH_STFS = 100
 """A daemon of a shared queue leaves messages to the others while so many STFs wait here: two seconds of work."""
-NO_WORK = 50
-"""After so many messages in a row that are no work, a daemon of a shared queue says that others get all of it."""
 MAX_REJECTED = 1000
 """Rejected messages in the database; older ones are deleted."""
 _OUTCOMES = {
@@ -74,7 +73,7 @@ class MessageHandler:
         self._agent_name = agent_name
         self._stf_chart, self._run_chart = charts
         self._refuse_if_short = refuse_if_short
-        self._shares_queue = shares_queue
+        self._queue = SharedQueue(namespace, self._is_known) if shares_queue else None
         self._clock = clock or Clock()
         self._wake = wake
         self.runs = runs or TrackedRuns()
@@ -83,8 +82,6 @@ class MessageHandler:
         self._counts_lock = threading.Lock()
         self._rejections = RepetitionCounter(LOG_INTERVAL_S, self._clock.monotonic)
         self._foreign_namespaces = ForeignNamespaces(namespace, self._clock.monotonic)
-        self._no_work = 0
-        """Messages about STFs in a row, from the shared queue, that are no work."""
 
     def prepare_run_message(self, body: str | bytes) -> Callable[[], None] | None:
         """As `prepare`, for a topic beside the shared queue: STFs are not ours, they only show that their run goes on.
@@ -97,6 +94,8 @@ class MessageHandler:
             return None
         if isinstance(message, IgnoredMessage):
             return None
+        if self._queue and message.has_namespace:
+            self._queue.heard_own()
         run = self.runs.get(self.namespace, message.run)
         if isinstance(message, StfReady):
             message = message.as_seen()
@@ -119,17 +118,13 @@ class MessageHandler:
         except MalformedMessage as exc:
             return self._rejection(body, str(exc))
         if isinstance(message, IgnoredMessage):
-            with self._counts_lock:
-                self._counts[f"ignored_{message.reason}"] += 1
-                MESSAGES.labels(f"ignored_{message.reason}").inc()
-                if message.reason == "namespace":
-                    self._foreign_namespaces.heard(message.namespace)
+            if self._queue and message.reason == "namespace":
+                return partial(self._ignore_foreign, message.namespace)
+            self._count_ignored(message)
             return None
         self._foreign_namespaces.heard_own()
-        if isinstance(message, StfReady):
-            self._no_work = 0
-        elif message.kind == STF_SEEN:
-            self._no_work += 1
+        if self._queue:
+            self._note_queue(message)
         if isinstance(message, RunEvent) and message.kind == STF_SEEN:
             run = self.runs.get(self.namespace, message.run)
             if run.is_stored and (run.is_claimed or not message.has_namespace):
@@ -139,12 +134,30 @@ class MessageHandler:
 
     def queue_fault(self) -> str:
         """What is wrong with the messages of the shared queue; empty if nothing is. For any thread."""
-        if not self._shares_queue or self._no_work < NO_WORK:
-            return ""
-        return (
-            f"{self._no_work} stf_gen in a row and no stf_ready came from the queue: the broker gives each message to "
-            "the next daemon: keep all but stf_ready from the queue"
-        )
+        return self._queue.fault() if self._queue else ""
+
+    def _note_queue(self, message: StfReady | RunEvent) -> None:
+        if self._queue and message.has_namespace:
+            self._queue.heard_own()
+        if self._queue and (isinstance(message, StfReady) or message.kind == STF_SEEN):
+            self._queue.heard(is_work=isinstance(message, StfReady))
+
+    def _is_known(self) -> bool:
+        """Whether the database has a run of our namespace."""
+        with closing(attach(self._database)) as outbox:
+            return outbox.runs.has_claimed(self.namespace)
+
+    def _ignore_foreign(self, namespace: str) -> None:
+        assert self._queue is not None
+        self._queue.may_ignore(namespace)
+        self._count_ignored(IgnoredMessage("namespace", namespace))
+
+    def _count_ignored(self, message: IgnoredMessage) -> None:
+        with self._counts_lock:
+            self._counts[f"ignored_{message.reason}"] += 1
+            MESSAGES.labels(f"ignored_{message.reason}").inc()
+            if message.reason == "namespace":
+                self._foreign_namespaces.heard(message.namespace)
 
     def _rejection(self, body: str | bytes, reason: str) -> Callable[[], None] | None:
         """The function that stores the message; None if too many came for this reason."""
@@ -165,7 +178,7 @@ class MessageHandler:
     def _ingest(self, message: StfReady | RunEvent, body: str | bytes) -> None:
         run = self.runs.get(self.namespace, message.run)  # fetched before storing: a purge in between replaces it
         with self._writing() as outbox:
-            if self._shares_queue and isinstance(message, StfReady) and outbox.has_fresh_work(ENOUGH_STFS):
+            if self._queue and isinstance(message, StfReady) and outbox.has_fresh_work(ENOUGH_STFS):
                 raise EnoughWork(f"{ENOUGH_STFS} STFs wait")
             outcome = self.store(outbox, message)
             if outcome is ReceiveOutcome.CONFLICT:
@@ -226,7 +239,7 @@ class MessageHandler:
             logger.bind(run=message.run).warning("run {}: message taken without a field: {}", message.run, reason)
         if isinstance(message, RunEvent):
             known = outbox.runs.get(self.namespace, message.run) if message.kind == STF_SEEN else None
-            if known is None or message.has_namespace > known.claimed or self._shares_queue:
+            if known is None or message.has_namespace > known.claimed or self._queue:
                 record_run_event(outbox, self._run_chart, message, self.namespace, now)
             return None
         row = record_run_event(outbox, self._run_chart, message.as_seen(), self.namespace, now)

@@ -168,6 +168,10 @@ class Runs:
         """The summary is not pending any more, unless the verdict has changed since."""
         self._set(row, "summary_at = case verdict when ? then ? end", [verdict, format_timestamp(now)])
 
+    def has_claimed(self, namespace: str) -> bool:
+        """Whether any run of *namespace* is claimed."""
+        return self._db.table("run").count_where("namespace = ? and claimed", [namespace]) > 0
+
     def all_names(self) -> set[str]:
         """The names of all known runs, of any namespace."""
         return {row["run"] for row in self._db.table("run").rows_where(select="run")}

@@ -85,6 +85,16 @@ class Peers:
             and agent.statement.destination == self.destination and not self.is_gone(agent)
         ]  # fmt: skip
 
+    @property
+    def may_have_more(self) -> list[Agent]:
+        """The daemons that may have received what we did not: also one that starts, and is not subscribed yet."""
+        return [
+            agent
+            for agent in self.agents.values()
+            if self.destination and agent.statement is not None
+            and agent.statement.destination in ("", self.destination) and not self.is_gone(agent)
+        ]  # fmt: skip
+
     def reconcilers(self, own: str, reconcile: str) -> list[str]:
         """The daemons of the queue that process missed STFs; *reconcile* is our own FASTMON_RECONCILE.
 
@@ -99,9 +109,9 @@ class Peers:
         return told or sorted(name for name, mode in modes.items() if mode == "auto")[:1]
 
     def is_done(self, claim: Claim) -> bool:
-        """Whether the daemon of *claim*, or every one that shares the queue, has finished what it had until then."""
+        """Whether the daemon of *claim*, or every one that may have the STF, has finished what it had until then."""
         named = self.agents.get(claim.agent)
-        asked = [named] if named else self.sharing
+        asked = [named] if named else self.may_have_more
         return all(agent.statement is None or agent.statement.done_before > claim.settled_at for agent in asked)
 
     def holds(self, claim: Claim) -> bool:
@@ -116,7 +126,7 @@ class Peers:
         rows = list(tfs)
         others = {agent.name: agent for tf in rows if (agent := self._owner(tf, own)) is not None}
         if not others:
-            if rows or not self.sharing:
+            if rows or not self.may_have_more:
                 return Ownership.OURS, None
             claim = claim or Claim("", format_timestamp(now + _CLOCKS_DIFFER))
             return (Ownership.OURS, None) if self.is_done(claim) else (Ownership.WORKING, claim)

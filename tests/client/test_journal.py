@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from fastmon_client.dashboard.acknowledgements import Acknowledgements
 from fastmon_client.dashboard.incidents import incidents_of
 from fastmon_client.dashboard.journal import MAX_ALARMS, MAX_OUTAGES, SAVE_EVERY, Journal
-from fastmon_client.journal_file import JOURNAL, SUMMARIES, read_journal
+from fastmon_client.journal_file import JOURNAL, SUMMARIES, Journaled, read_journal
 from fastmon_client.state_folder import StateFolder
 from tests.client.snapshots import alarm
 
@@ -114,6 +115,18 @@ def test_a_change_is_saved_at_once_and_else_every_minute(opened: Callable[[], Jo
     journal.observe(incidents(changing[2]), [], [], AT + timedelta(seconds=1) + SAVE_EVERY)
     assert saved_at() > second
     assert "for 2 s" in (tmp_path / JOURNAL).read_text()
+
+
+def test_alarms_that_only_a_terminal_acknowledged_are_told_once(opened: Callable[[], Journal], tmp_path: Path) -> None:
+    found = incidents(alarm(since=at(0).isoformat()))
+    kept = Acknowledgements(StateFolder(tmp_path, is_shared=True))
+    kept.acknowledge(found[0], "Ana", "called the DAQ", at(1))
+    [row] = (read_journal(tmp_path)[0] or Journaled()).alarms
+    assert (row["title"], row["run"], row["acknowledged"]["by"], row["until"]) == (
+        "STFs are missing", "100014", "Ana", None,
+    )  # fmt: skip
+    opened().observe([{**found[0], "acknowledged": kept.of(found[0])}], [], [], at(2))
+    assert len((read_journal(tmp_path)[0] or Journaled()).alarms) == 1
 
 
 def test_summaries_are_kept_if_they_are_short(opened: Callable[[], Journal], tmp_path: Path) -> None:

@@ -158,10 +158,21 @@ def test_enter_opens_the_selected_run_and_esc_leads_back(experiment: Experiment)
         terminal.wait_for("▸ 100014")
 
 
+def test_a_run_whose_tables_cannot_be_read_says_so(experiment: Experiment) -> None:
+    with start(experiment, columns=100) as terminal:
+        terminal.wait_for("▸ 100014")
+        experiment.monitor.stop()
+        try:
+            terminal.press("\r")
+            terminal.wait_for("The monitor's tables cannot be read: no response from the monitor")
+        finally:
+            experiment.monitor.start()
+
+
 def test_r_shows_all_runs_and_the_filter_limits_them(experiment: Experiment) -> None:
-    for run in range(100015, 100055):
+    for run in range(100015, 100075):
         experiment.begin_run(run)
-    with start(experiment, "--last", "50", rows=12) as terminal:
+    with start(experiment, "--last", "70", rows=12) as terminal:
         terminal.wait_for(lambda lines: "of run" not in lines[0] and any("more" in line for line in lines))
         terminal.press("r")
         terminal.wait_for(lambda lines: sum(line[2:].startswith("1000") for line in lines) == 6)
@@ -264,6 +275,14 @@ def test_closed_window_ends_the_client(experiment: Experiment) -> None:
         terminal.wait_for("stream LIVE")
         terminal.hang_up()
         assert terminal.ended() == 129
+
+
+def test_closed_window_ends_a_client_that_ignores_its_signal(experiment: Experiment) -> None:
+    command = f"trap '' HUP; exec {sys.executable} -m fastmon_client start --monitor-url {experiment.monitor.url}"
+    with Terminal("tests.client.shell", command, SWF_API_TOKEN=TOKEN) as terminal:
+        terminal.wait_for("stream LIVE")
+        terminal.hang_up()
+        assert terminal.ended() == 74
 
 
 def test_suspended_client_gives_the_terminal_back_and_takes_it_again(experiment: Experiment) -> None:

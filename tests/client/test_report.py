@@ -6,12 +6,24 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fastmon_client.journal_file import Journaled
-from fastmon_client.report.model import Facts, Report, RunFacts, UnreadRun, distribution, make_report
+from fastmon_client.report.model import (
+    AlarmReport,
+    Facts,
+    LatencyReport,
+    OutageReport,
+    Report,
+    RunFacts,
+    RunReport,
+    UnreadRun,
+    distribution,
+    make_report,
+)
 from fastmon_client.report.reading import MAX_RUNS, Progress, runs_in
 from fastmon_client.report.rendering import FORMATS, as_html, as_markdown
 from fastmon_client.shifts import Shifts, Window
@@ -227,6 +239,12 @@ def test_no_name_is_markup_in_markdown() -> None:
 
 def test_json_has_the_whole_model() -> None:
     assert json.loads(FORMATS["json"](report(), SHIFTS)) == report()
+
+
+@pytest.mark.parametrize("kind", [Report, RunReport, LatencyReport, AlarmReport, OutageReport])
+def test_the_document_names_every_key(kind: type) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "shifts.md").read_text(encoding="utf-8")
+    assert set(kind.__annotations__) <= set(re.findall(r"`(\w+)`", text.partition("## The report as JSON")[2]))
 
 
 def test_all_formats_say_the_same() -> None:

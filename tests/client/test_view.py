@@ -154,6 +154,12 @@ def test_one_alarm_for_one_cause_says_what_to_do() -> None:
     assert "Also: Run has no new TF files · run 100014" in text
 
 
+def test_a_tall_window_has_the_steps_of_the_guide() -> None:
+    step = "- fastmon-daemon verdict 100014 tells for each of them: not received, waiting, or failed."
+    assert step in text_of(snapshot(), 120)
+    assert step not in "\n".join(shown(snapshot(), 80, 24))
+
+
 def test_the_action_names_the_run() -> None:
     assert "fastmon-daemon verdict 100014 on the daemon's host" in text_of(snapshot())
 
@@ -288,3 +294,14 @@ def test_age_uses_two_units() -> None:
         "2 h 4 min",
         "1 d 1 h",
     ]
+
+
+def test_the_comparison_with_a_reference_run_stands_below_the_runs() -> None:
+    text = "run 100014 after 2 min 0 s, in brackets reference run 100011: rate 1.0 TF files/s (1.2 TF files/s)"
+    compared = {"run": "100011", "text": f"{text}\x1b", "current": "100014", "since_start_s": 120.0, "now": None,
+                "then": None}  # fmt: skip
+    for width, height in ((200, 50), (120, 30)):
+        lines = shown(snapshot(reference=compared), width, height)
+        assert any(f"{text}\\x1b" in line for line in lines)
+        assert len(lines) == height
+    assert "reference" not in text_of(snapshot())

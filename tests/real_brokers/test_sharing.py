@@ -185,3 +185,21 @@ def test_a_reconciler_that_died_is_missed_by_the_others(group: Group) -> None:
         return any(text in row["description"] for row in rows if row["instance_name"] == two.agent_name)
 
     wait_until(lambda: says(f"no daemon of {group.queue} that runs reconciles"), "its heart-beat says so")
+
+
+def test_a_daemon_of_a_wrong_namespace_loses_nobodys_messages(group: Group) -> None:
+    """It is alone, so that no other daemon tells it whose queue this is."""
+    testbed, stfs = group.testbed, 20
+    wrong = group.member("wrong", FASTMON_NAMESPACE="other")
+    testbed.register(*range(1, stfs + 1))
+    testbed.announce(*range(1, stfs + 1))
+
+    def says() -> bool:
+        return any("check FASTMON_NAMESPACE" in row["description"] for row in testbed.rows("systemagents"))
+
+    wait_until(says, "its heart-beat says so")
+    wrong.process.send_signal(signal.SIGTERM)
+    assert wrong.process.wait(30) == 0
+    right = group.member("right")
+    wait_until(lambda: right.states() == {"completed": stfs}, f"{right.states()}")
+    assert group.announced() == (stfs * TF_FILES, stfs * TF_FILES)

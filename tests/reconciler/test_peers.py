@@ -11,7 +11,8 @@ import pytest
 
 from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.base.errors import EnoughWork, LinkBlocked
-from fastmon_daemon.intake.handler import ENOUGH_STFS, NO_WORK
+from fastmon_daemon.intake.handler import ENOUGH_STFS
+from fastmon_daemon.intake.shared_queue import NO_WORK
 from fastmon_daemon.monitor.directory import Statement
 from fastmon_daemon.runs.peers import PeerDirectory
 from tests.reconciler.harness import Harness, file_name
@@ -74,6 +75,18 @@ def test_what_nobody_has_begun_is_left_to_the_others_while_they_have_work_of_tha
     assert (posts(harness, 2), harness.verdict.missing) == (0, 1)
     pass_time(harness, 60)
     assert (harness.row.state, harness.verdict.recovered, posts(harness, 2)) == ("complete", 1, 7)
+
+
+def test_a_daemon_that_starts_again_keeps_what_it_had_received(harness: Harness) -> None:
+    harness.register(1)
+    harness.process("end_run", total_stf_files=1)
+    received = harness.time.at
+    for _ in range(6):
+        harness.pass_time(10)
+        harness.beat(PEER, statement=Statement(format_timestamp(received), "on", ""))  # not subscribed yet
+    assert posts(harness, 1) == 0
+    pass_time(harness, 40)
+    assert posts(harness, 1) == 7
 
 
 @pytest.mark.parametrize("files", [3, 7])
@@ -298,4 +311,23 @@ def test_a_daemon_that_gets_only_messages_without_work_says_so(tmp_path: Path) -
         harness.deliver("stf_gen", filename=file_name(n))
     assert "no stf_ready came from the queue" in harness.handler.queue_fault()
     harness.deliver("stf_ready", filename=file_name(1))
+    assert harness.handler.queue_fault() == ""
+
+
+def test_a_daemon_of_a_wrong_namespace_leaves_the_messages_at_the_broker(tmp_path: Path) -> None:
+    harness = Harness(tmp_path, shared_queue=QUEUE)
+    with pytest.raises(EnoughWork):
+        harness.deliver("stf_ready", namespace="other", filename=file_name(1))
+    assert harness.handler.queue_fault().startswith("only messages of the namespaces 'other' have come, none of 'ns'")
+    own = harness.handler.prepare_run_message(json.dumps({"msg_type": "start_run", "namespace": "ns", "run_id": 1}))
+    assert own is not None  # our namespace is heard on the topic: it is right, and others use the topic, too
+    harness.deliver("stf_ready", namespace="other", filename=file_name(1))
+    assert (harness.handler.queue_fault(), harness.live_outbox.runs.latest()) == ("", [])
+
+
+def test_a_daemon_that_knows_a_run_of_its_namespace_ignores_others_from_the_start(tmp_path: Path) -> None:
+    harness = Harness(tmp_path, shared_queue=QUEUE)
+    harness.deliver("start_run")
+    harness.start()
+    harness.deliver("stf_ready", namespace="other", filename=file_name(1))
     assert harness.handler.queue_fault() == ""
