@@ -34,7 +34,7 @@ def outputs(testbed: LiveTestbed) -> Iterator[Output]:
     yield from call(testbed, "config")
     yield from call(testbed, "verdict", "7", says="error")
     testbed.register(1, 2, 3, 4)
-    testbed._post("stf-files/", {"run": testbed.run_pk, "stf_filename": FOREIGN})
+    testbed.post("stf-files/", {"run": testbed.run_pk, "stf_filename": FOREIGN})
     daemon = testbed.daemon(FASTMON_STUCK_AFTER="1")
     types = "tf_file_registered,fastmon_status,fastmon_run_summary"
     client = testbed.start("start", "--json", "--message-types", types, program=CLIENT)

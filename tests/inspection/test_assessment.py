@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import signal
 import socket
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -265,6 +267,22 @@ def test_a_dead_daemon_is_named_with_the_time_of_its_last_sign_of_life(live: Liv
 
 
 def test_messages_that_cannot_be_stored_are_an_intake_that_stopped(live: LiveTestbed) -> None:
+    live.daemon()
+    live.register(1, 2)
+    with closing(sqlite3.connect(live.folder / "outbox.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        live.announce(1, 2)
+        wait_until(lambda: "messages cannot be stored" in live.log(), "they are buffered")
+        shown = live.call("inspect")
+        other.execute("ROLLBACK")
+    assert (shown.returncode, "intake stopped: 2 messages not stored" in shown.stdout) == (1, True)
+    assert f"held by another program (database is locked): process {os.getpid()} " in shown.stdout
+    assert "make room" not in live.log()
+    live.wait_for(completed=2)
+    wait_until(lambda: inspected(live)["verdict"] == ALL_WELL, "it is over")
+
+
+def test_a_lack_of_descriptors_is_named_and_intake_goes_on(live: LiveTestbed) -> None:
     daemon = live.daemon()
     soft, hard = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
     live.register(1, 2)
@@ -272,12 +290,10 @@ def test_messages_that_cannot_be_stored_are_an_intake_that_stopped(live: LiveTes
     limit = next(number for number in range(1000) if number not in used)
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (limit, hard))
     live.announce(1, 2)
-    wait_until(lambda: "messages cannot be stored" in live.log(), "they are buffered")
-    assert f"raise the limit of {limit} (ulimit -n" in live.log()
+    wait_until(lambda: sum(live.states().values()) == 2, "both are stored")
+    wait_until(lambda: "too many open files" in inspected(live)["verdict"], "the cause is told")
+    assert "raise the limit of open files (ulimit -n" in live.log()
     assert "make room" not in live.log()
-    shown = live.call("inspect")
-    assert (shown.returncode, "intake stopped" in shown.stdout) == (1, True)
-    assert f"raise the limit of {limit}" in shown.stdout
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (soft, hard))
     live.wait_for(completed=2)
     wait_until(lambda: inspected(live)["verdict"] == ALL_WELL, "it is over")
