@@ -79,6 +79,13 @@ class Group:
         made.process = self.testbed.daemon(FASTMON_DB=str(made.database), FASTMON_SUBSCRIBE=self.queue, **changes)
         return made
 
+    @property
+    def tellers(self) -> int:
+        """Number of daemons whose heart-beats say that they use the queue."""
+        return sum(
+            f"Subscribed to {self.queue}." in (row["description"] or "") for row in self.testbed.rows("systemagents")
+        )
+
     def announced(self) -> tuple[int, int]:
         """All announcements, and the distinct ones."""
         return len(self.other_agent.event_ids), len(set(self.other_agent.event_ids))
@@ -117,6 +124,7 @@ def test_daemons_share_the_work_and_each_accounts_for_all_of_it(
 ) -> None:
     testbed, stfs = group.testbed, 60
     one, two = group.member("one", FASTMON_RECONCILE="on"), group.member("two", FASTMON_RECONCILE="off")
+    wait_until(lambda: group.tellers == 2, "both tell which queue they use")
     stranger = Member(testbed, testbed.folder / "stranger.db")
     testbed.start("run", FASTMON_DB=str(stranger.database), FASTMON_SUBSCRIBE=group.queue, FASTMON_NAMESPACE="other")
     wait_until(lambda: "give each namespace a queue of its own" in testbed.log(), "the other namespace is refused")
