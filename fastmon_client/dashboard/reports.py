@@ -17,7 +17,7 @@ from fastmon_client.dashboard.journal import Journal
 from fastmon_client.monitor_session import AccessDenied
 from fastmon_client.monitor_tables import MonitorUnavailable
 from fastmon_client.report.model import Facts, LatencyReport, RunFacts, UnreadRun, make_report, overlaps
-from fastmon_client.report.reading import MAX_RUNS, runs_in, unread
+from fastmon_client.report.reading import MAX_RUNS, begin_in, runs_in, unread
 from fastmon_client.report.rendering import CONTENT_SECURITY_POLICY, FORMATS
 from fastmon_client.shifts import Shifts, Window, last
 from fastmon_client.snapshot import RunRow
@@ -94,7 +94,8 @@ class PageReports:
         """The runs in *window*, newest first, and what could not be read."""
         with_strip = self._broadcaster.snapshot()["runs"]
         rows = self._details.rows(None) if self._details else with_strip
-        inside = [row for row in rows if _is_in(row, window)]
+        at = datetime.now(UTC)
+        inside = [row for row in rows if _is_in(row, window, at)]
         found: list[RunFacts | UnreadRun] = []
         problems: list[str] = []
         named = 0
@@ -112,7 +113,9 @@ class PageReports:
             known = {row["run"] for row in rows}
             try:
                 others = [
-                    row for row in runs_in(await self._details.runs(), window) if str(row["run_number"]) not in known
+                    row
+                    for row in runs_in(await self._details.runs(), window, at)
+                    if str(row["run_number"]) not in known
                 ]
             except (MonitorUnavailable, AccessDenied) as exc:
                 problems.append(f"runs that this page has not followed: {exc}")
@@ -121,8 +124,8 @@ class PageReports:
         return found, problems
 
 
-def _is_in(row: Mapping[str, Any], window: Window) -> bool:
-    begin = parse_timestamp(row["began_at"]) or parse_timestamp(row["last_at"])
+def _is_in(row: Mapping[str, Any], window: Window, at: datetime) -> bool:
+    begin = begin_in(window, parse_timestamp(row["began_at"]) or parse_timestamp(row["last_at"]), at)
     end = parse_timestamp(row["ended_at"]) or (parse_timestamp(row["last_at"]) if row["is_past"] else None)
     return overlaps(window, begin, end)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from fastmon_client.agents import Agents
@@ -25,6 +25,8 @@ MAX_READS = 20_000
 """STFs whose TF files are read, of all runs: one call each."""
 LATE_AFTER_S = 60.0
 PROGRESS_EVERY_S = 2.0
+UNTIL_NOW = timedelta(minutes=1)
+"""A window that ended so long ago at most lasts until now."""
 REGISTERED = "STF registered → its TF files registered"
 
 Row = Mapping[str, Any]
@@ -44,8 +46,22 @@ class Progress:
             self._tell(text)
 
 
-def runs_in(rows: list[dict[str, Any]], window: Window) -> list[Row]:
-    """The runs of the table that overlap *window*, newest first. One without an end lasts a day at most."""
+def begin_in(window: Window, began: datetime | None, at: datetime) -> datetime | None:
+    """When a run began, seen in *window* at the time *at*: what is in the table has begun.
+
+    A start that is still to come is one of another time zone; it counts as within a window that lasts until now.
+    """
+    return window.begin if began and began > at and window.end >= at - UNTIL_NOW else began
+
+
+def runs_in(rows: list[dict[str, Any]], window: Window, at: datetime) -> list[Row]:
+    """The runs of the table that overlap *window* at the time *at*, newest first.
+
+    One without an end lasts a day at most.
+    """
+
+    def begin_of(row: Row) -> datetime | None:
+        return begin_in(window, parse_timestamp(row.get("start_time")), at)
 
     def end_of(row: Row) -> datetime | None:
         began, end = parse_timestamp(row.get("start_time")), parse_timestamp(row.get("end_time"))
@@ -54,7 +70,7 @@ def runs_in(rows: list[dict[str, Any]], window: Window) -> list[Row]:
 
     found = [
         row for row in rows
-        if type(row.get("run_number")) is int and overlaps(window, parse_timestamp(row.get("start_time")), end_of(row))
+        if type(row.get("run_number")) is int and overlaps(window, begin_of(row), end_of(row))
     ]  # fmt: skip
     return sorted(found, key=lambda row: (parse_timestamp(row["start_time"]), row["run_number"]), reverse=True)
 
@@ -108,7 +124,7 @@ class Reading:
 
     def read(self, window: Window) -> None:
         """Read. Raises: MonitorUnavailable, AccessDenied if not even the table of runs can be read."""
-        rows = runs_in(self._tables.runs(), window)
+        rows = runs_in(self._tables.runs(), window, now())
         self.runs_omitted = max(0, len(rows) - MAX_RUNS)
         failure = ""
         for number, row in enumerate(rows[:MAX_RUNS]):

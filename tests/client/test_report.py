@@ -277,7 +277,8 @@ def test_runs_of_the_window_are_those_that_overlap_it() -> None:
         table_row(5, h(-100), None), table_row(6, h(-20), None), table_row(7, h(1), None),
         {"run_number": "x", "start_time": END.isoformat()}, {"run_number": 8, "start_time": None},
     ]  # fmt: skip
-    assert [row["run_number"] for row in runs_in(rows, WINDOW)] == [4, 3, 2, 6]
+    assert [row["run_number"] for row in runs_in(rows, WINDOW, END + h(2))] == [4, 3, 2, 6]
+    assert [row["run_number"] for row in runs_in(rows, WINDOW, END)] == [7, 4, 3, 2, 6]  # its start is of another zone
 
 
 def test_progress_is_told_after_two_seconds_and_then_every_two() -> None:
