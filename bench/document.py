@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.figures import HEAD, Figure, as_table
+from bench.figures import HEAD, Figure, as_table, rounded
 from bench.growth import Curve
 from bench.svg import line_plot
 
@@ -101,7 +101,7 @@ def _section(curve: Curve) -> str:
     xs = sorted({x for points in curve.series.values() for x, _ in points})
     head = (curve.x.label, *(f"{x:g}" if x < 1e6 else f"{x:.0f}" for x in xs))
     rows = [
-        (name, *(f"{dict(points)[x]:.3g}" if x in dict(points) else "-" for x in xs))
+        (name, *(f"{rounded(dict(points)[x]):.10g}" if x in dict(points) else "-" for x in xs))
         for name, points in curve.series.items()
     ]
     return (

@@ -80,13 +80,7 @@ def cli() -> None:
     help="Compare with this run, which was good: rate, lag, missing STFs, size, by time since the start.",
 )
 @click.option("--bell", is_flag=True, help="Ring the terminal bell when an alarm begins.")
-@click.option(
-    "--state",
-    "state_dir",
-    metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="In the live view, share acknowledgements in this folder, also with the dashboard that has it.",
-)
+@options.state_dir("In the live view, share acknowledgements in this folder, also with the dashboard that has it.")
 @click.option("--count", type=click.IntRange(min=1), help="Stop after this many TF files.")
 @click.option("--for", "duration", type=options.Duration(), help="Stop after this time: 90s, 10m, 2h.")
 @click.option("--until", type=click.Choice(["end_run"]), help="Stop when a shown run has ended and was compared.")
@@ -195,13 +189,7 @@ def _exit_code(session: Session, end: ShutdownReason, snapshot: Snapshot, *, fai
     "--run", "run_number", type=options.RunNumber(min=0), required=True, metavar="N", help="Summarize this run."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, like a run of start --json.")
-@click.option(
-    "--state",
-    "state_dir",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Use the daemon's summary of the run from this folder of a dashboard.",
-)
+@options.state_dir("Use the daemon's summary of the run from this folder of a dashboard.")
 def summary(monitor_url: str | None, run_number: int, as_json: bool, state_dir: Path | None) -> None:
     """Summarize a run from the monitor's tables.
 
@@ -247,13 +235,7 @@ def summary(monitor_url: str | None, run_number: int, as_json: bool, state_dir: 
     metavar="FILE",
     help="Write to this file, not to standard output.",
 )
-@click.option(
-    "--state",
-    "state_dir",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Read alarms, acknowledgements, outages and summaries from this folder of a dashboard.",
-)
+@options.state_dir("Read alarms, acknowledgements, outages and summaries from this folder of a dashboard.")
 @click.option("--shifts", metavar="LIST", help=f"Names and begins of the shifts  [FASTMON_SHIFTS, {DEFAULT_SHIFTS}]")
 @click.option(
     "--zone",
@@ -317,13 +299,7 @@ def report(
     help="Listen on this address; port 0 chooses a free port.",
 )
 @click.option("--auth-token", "token_file", metavar="FILE", help="Read the token of the page from this file.")
-@click.option(
-    "--state",
-    "state_dir",
-    metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Keep acknowledgements and the journal in this folder; without it, until the end of the process.",
-)
+@options.state_dir("Keep acknowledgements and the journal in this folder; without it, until the end of the process.")
 @click.option("--public-url", metavar="URL", help="Serve behind a TLS proxy whose address is this https:// URL.")
 @click.pass_obj
 def dashboard(

@@ -25,6 +25,12 @@ MAX_DURATION_S = 365 * 24 * 3600
 """Upper limit of all durations."""
 
 
+def state_dir(what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The option `--state`, with the help *what*: the folder of a dashboard, see `state_folder`."""
+    kind = click.Path(file_okay=False, path_type=Path)
+    return click.option("--state", "state_dir", metavar="DIR", type=kind, help=what)
+
+
 def state_folder(path: Path | None, *, is_shared: bool = False) -> StateFolder | None:
     """The folder of the option `--state`, if it is set. Raises: click.UsageError if it cannot be used."""
     try:

@@ -27,6 +27,7 @@ from fastmon_daemon.outbox import open_for_reading, owner_of
 from fastmon_daemon.presence.assessment import assess, assessment_rule, take_snapshot
 
 _POLL_S = 0.2
+"""A daemon that has not begun can wake nobody: it is looked for."""
 
 
 @click.command(epilog="Exit codes: 0 alive (--ready: ready), 1 not, 2 usage error, 3 no database, 78 invalid settings.")
