@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,10 +82,8 @@ class Machine:
 def booted(folder: Path, *visible: str | Path) -> Iterator[Machine]:
     """Boot a machine that ends with the block, and that sees the folders *visible* where they are.
 
-    Skips the test where namespaces are forbidden.
+    Skips the test where namespaces are forbidden; it needs systemd (see `tests.tools.needs`).
     """
-    if not Path("/lib/systemd/systemd").exists() or shutil.which("unshare") is None:
-        pytest.skip("systemd is not on this machine")
     words = ["unshare", *NAMESPACES, "--fork", "--kill-child", "sh", "-c", BOOT, "boot", folder, TARGET, *visible]
     with (folder.parent / "boot.log").open("wb") as log:
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

@@ -77,6 +77,7 @@ def filled_in(block: str, settings: dict[str, str]) -> str:
     return block
 
 
+@needs("systemd-analyze")
 @needs("prometheus")
 @needs("curl")
 def test_the_guide_leads_to_a_daemon_that_is_watched(machine: Machine, packages: Path) -> None:
