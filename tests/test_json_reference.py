@@ -14,6 +14,7 @@ import click
 import pytest
 
 from fastmon_client.cli import cli as client
+from fastmon_daemon.base.clock import format_timestamp, utcnow
 from fastmon_daemon.cli import cli as daemon
 from tests.messages.schemas import is_valid, schema
 from tests.processes import LiveTestbed, live_testbed, name, wait_until
@@ -87,9 +88,28 @@ def outputs(testbed: LiveTestbed) -> Iterator[Output]:
         yield "summary", {"strip": found.pop("strip")}
         yield "start run", found
     yield from call(testbed, "status", program=CLIENT)
+    yield "fastmon-client report", shift_report(testbed)
     daemon.terminate()
     assert daemon.wait(40) == 0
     yield from call(testbed, "demo", "--stf", "3")
+
+
+def shift_report(testbed: LiveTestbed) -> Any:
+    """A report with the folder of a dashboard that has seen an alarm and an outage."""
+    alarm = {
+        "kind": "stfs_missing", "subject": "100014", "run": "100014", "title": "STFs are missing", "severity": "bad",
+        "evidence": "one", "acknowledged": {"by": "Ana", "at": format_timestamp(utcnow()), "note": "told the DAQ"},
+    }  # fmt: skip
+    outage = {"word": "NOT FLOWING", "reason": "no daemon"}
+    since = {"since": format_timestamp(utcnow()), "until": None, "is_end_known": True}
+    journal = {"at": since["since"], "alarms": [{**alarm, **since}], "outages": [{**outage, **since}]}
+    folder = testbed.folder / "dashboard"
+    folder.mkdir(mode=0o700)
+    (folder / "journal.json").write_text(json.dumps(journal))
+    words = ("--format", "json", "--state", str(folder), "--note", "quiet")
+    done = testbed.call("report", *words, program=CLIENT)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def call(

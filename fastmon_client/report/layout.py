@@ -76,14 +76,15 @@ class Layout:
         return Document(f"fastmon report: {report['title']}", known, [Section("", [report["summary"]]), *sections])
 
     def _runs(self, report: Report, clock: _Clock) -> Section:
+        has_late = any(run["late"] is not None for run in report["runs"])  # a page never knows it
         columns = ("Run", "Start", "End", "State", "Counts", "STFs", "Missing", "Incomplete", "Skipped", "Recovered",
-                   "Late", "TF files", "Size")  # fmt: skip
-        rows = [_run_cells(run, clock) for run in reversed(report["runs"])]
+                   *(("Late",) if has_late else ()), "TF files", "Size")  # fmt: skip
+        rows = [_run_cells(run, clock, has_late=has_late) for run in reversed(report["runs"])]
         more = [f"{report['runs_omitted']} older runs are not listed."] if report["runs_omitted"] else []
         doubts = [f"Run {run['run']} is UNKNOWN: {run['doubt']}" for run in reversed(report["runs"]) if run["doubt"]]
         if not rows:
             return Section("Runs", ["None."])
-        return Section("Runs", more, doubts, Table("Runs", columns, rows, frozenset(range(5, 13))))
+        return Section("Runs", more, doubts, Table("Runs", columns, rows, frozenset(range(5, len(columns)))))
 
     @staticmethod
     def _missing(report: Report) -> Iterator[Section]:
@@ -126,7 +127,7 @@ class Layout:
     @staticmethod
     def _latencies(report: Report) -> Section:
         rows = [
-            (run["run"], each["what"], "?" if each["count"] is None else str(each["count"]),
+            (run["run"], each["what"], "-" if each["count"] is None else str(each["count"]),
              *(lag(each[name]) for name in ("p50_s", "p95_s", "max_s")))
             for run in reversed(report["runs"]) for each in run["latencies"]
         ]  # fmt: skip
@@ -157,14 +158,15 @@ class _Clock:
         return self._shifts.local(datetime.fromisoformat(iso)).strftime("%Y-%m-%d %H:%M %Z")
 
 
-def _run_cells(run: RunReport, clock: _Clock) -> tuple[str, ...]:
+def _run_cells(run: RunReport, clock: _Clock, *, has_late: bool) -> tuple[str, ...]:
     unsized = run["tf_files_without_size"] or 0
     return (
         run["run"] if not run["namespace"] else f"{run['run']} ({run['namespace']})", clock.time(run["began_at"]),
         clock.time(run["ended_at"]), run["state"], run["verified"],
         "?" if run["stfs_seen"] is None else of(run["stfs_seen"], run["stfs_expected"]),
         *(_count(run[name]) for name in ("stfs_missing", "stfs_incomplete", "stfs_skipped")),
-        _count(run["recovered"]), _count(run["late"]), _count(run["tf_files"]), volume(run["bytes"], unsized),
+        _count(run["recovered"]), *([_count(run["late"])] if has_late else []), _count(run["tf_files"]),
+        volume(run["bytes"], unsized),
     )  # fmt: skip
 
 

@@ -122,7 +122,8 @@ def _tables(view: dict[str, Any], now: datetime) -> Iterator[Table]:
     yield "open", ("what", "since", "reason", "remedy"), open_
     stuck = [(each["stf"], each["run"], each["state"], when(each["since"]), each["why"]) for each in view["stuck"]]
     yield f"stuck: {view['stuck_count']}", ("STF", "run", "state", "since", "reason"), stuck
-    counts = ("expected", "received", "recovered", "completed", "failed", "missing")
+    others = ("elsewhere",) if any(run["elsewhere"] for run in view["runs"]) else ()
+    counts = ("expected", "received", "recovered", *others, "completed", "failed", "missing")
     runs = [
         (run["run"], "complete" if run["complete"] else run["state"], *(run[name] for name in counts),
          "; ".join(run["incomplete_reasons"]) or None)

@@ -252,6 +252,7 @@ def test_the_page_gives_a_report_of_what_it_follows(experiment: Experiment, tmp_
         text = page_report(url, format="md")
         assert text.headers["Content-Disposition"].endswith('.md"')
         assert "swf.100014.000003.stf" in text.text.replace("\\", "")
+        assert "| Recovered | TF files |" in text.text  # a page cannot know which are late
         ranges = requests.get(f"{url}/api/report-ranges", timeout=DEADLINE_S).json()["ranges"]
         assert {value for value, _ in ranges} >= {"shift=night", "shift=day", "shift=evening", "since=8h"}
 

@@ -120,6 +120,24 @@ def test_a_report_has_all_that_the_next_shift_must_know(testbed: FakeTestbed, ca
     assert json.loads(call("report", "--json", "--since", "0s").stdout)["received"] == 0
 
 
+def test_a_report_has_the_stfs_that_other_daemons_did_if_there_are_any(testbed: FakeTestbed, call: Call) -> None:
+    outbox = shift(testbed)
+    with outbox.transaction():
+        outbox.runs.record_message("ns", "100014", "running", testbed.time.at, None)
+    assert "elsewhere" not in call("report").stdout
+    row = outbox.runs.get("ns", "100014")
+    assert row
+    with outbox.transaction():
+        for sequence in (5, 6, 7):
+            outbox.runs.record_elsewhere(row, f"swf.100014.{sequence:06d}.stf", "other", finished=True)
+    outbox.close()
+    lines = call("report", "--markdown").stdout.splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("| run | verdict |"))
+    heads, cells = (lines[at].split(" | ") for at in (place, place + 2))
+    assert cells[heads.index("elsewhere")] == "3"
+    assert "elsewhere" in call("report").stdout
+
+
 def test_without_a_daemon_nobody_knows_whether_a_link_is_still_down(testbed: FakeTestbed, call: Call) -> None:
     with closing(testbed.outbox()) as outbox, outbox.transaction():
         outbox.outages.link_lost("monitor", "refused", testbed.time.at, blocked=False)

@@ -135,6 +135,12 @@ def test_the_runbook_has_the_four_parts_for_each_alert_and_no_other() -> None:
         assert "fastmon-daemon " in chapter.partition("**Diagnosis.**")[2], "our own commands"
 
 
+def test_the_guide_wakes_somebody_for_each_critical_alert_and_no_other() -> None:
+    guide = (ROOT / "docs" / "how-to" / "monitoring.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| \[(\w+)\]", guide, re.MULTILINE)
+    assert named == [rule["alert"] for rule in rules if rule["labels"]["severity"] == "critical"]
+
+
 def test_the_panels_that_the_runbook_names_exist() -> None:
     titles = {panel["title"] for panel in panels}
     named = re.findall(r"\*([A-Z][^*.]+)\*", RUNBOOK.read_text(encoding="utf-8"))
