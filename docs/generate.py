@@ -40,6 +40,7 @@ from captures import screen
 from manual import manual
 from message_reference import fields_table, schema_files
 from reference_tables import database_tables, exit_codes
+from scaling_tables import daemon_rate, needs_table
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -53,6 +54,7 @@ _WITH_PARTS = (
     "docs/client.md",
     "docs/metrics.md",
     "docs/messages.md",
+    "docs/scaling.md",
     "docs/reference/exit-codes.md",
     "docs/reference/database.md",
 )
@@ -176,7 +178,12 @@ def block(name: str) -> str:
 
 
 def figure(name: str) -> str:
-    """The figure *name*: `FILE: ROW: COLUMN` of a table of a measured document, or `FILE: sum of COLUMN`."""
+    """The figure *name*: `FILE: ROW: COLUMN` of a table of a measured document, or `FILE: sum of COLUMN`.
+
+    `STF/s of a daemon` is computed from others.
+    """
+    if name == "STF/s of a daemon":
+        return daemon_rate(figure)
     file, _, wanted = name.partition(": ")
     rows = list(_table_rows((DOCS / file).read_text(encoding="utf-8")))
     _, is_sum, summed = wanted.partition("sum of ")
@@ -357,6 +364,7 @@ _BLOCKS: dict[str, Callable[[], str]] = {
     "dashboard metrics": dashboard_metrics_table,
     "database": database_tables,
     "terminal keys": keys_table,
+    "needs": partial(needs_table, figure),
     "exit codes fastmon-daemon": partial(exit_codes, daemon),
     "exit codes fastmon-client": partial(exit_codes, client),
 }

@@ -88,6 +88,26 @@ def test_a_figure_that_is_not_in_its_document_is_an_error(generate: ModuleType) 
         generate.figure("reliability.md: sum of lots")
 
 
+def test_what_a_rate_needs_follows_from_the_measured_figures(generate: ModuleType) -> None:
+    measured = {
+        "throughput over the sequential reference, 2 ms a call: fastmon, median": "80 STF/s",
+        "CPU an STF over the bare loop, all on: fastmon, median": "20 ms",
+        "durable commits an STF under load: value": "1 commits",
+        "CPU an event of the client over the bare loop: fastmon, median": "20 us",
+        **{
+            f"CPU of the daemon, cores: {rate}": cores for rate, cores in (("1.7", "0.05"), ("17", "0.3"), ("170", "1"))
+        },
+    }
+    figure = {f"performance.md: {name}": text for name, text in measured.items()}.__getitem__
+    assert generate.daemon_rate(figure) == "50 STF/s"  # one core, not what two of them do
+    rows = dict(line.strip("| ").split(" | ", 1) for line in generate.needs_table(figure).splitlines()[2:])
+    assert rows["**daemons**"] == (
+        "1, 5 % of a core | 1, 30 % of a core | 4 that share a queue, each 85 % of a core of its own"
+    )
+    assert rows["calls/s"] == "17 to 27 | 170 to 270 | 2200 to 3200"  # 3 lookups an STF more
+    assert rows["syncs/s of the daemons' disks"].endswith("| 170")
+
+
 def test_the_picture_of_the_architecture_is_that_of_its_source(generate: ModuleType) -> None:
     assert generate.is_architecture_drawn(), "draw it again: make docs"
 
