@@ -30,6 +30,8 @@ COMMANDS = (
 )  # fmt: skip
 _MODULES = dict.fromkeys(("retry", "discard", "include", "replay", "purge"), "action_commands")
 """Command -> module, if the module is not named like the command."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 _EXIT_CODES = (
     (ConfigError, 78), (OutputLost, 74), (DatabaseInUse, 75), (StorageUnavailable, 75), (StorageError, 3),
     (FastmonError, 1),
@@ -53,7 +55,7 @@ class _LazyGroup(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             drop_output()
-            raise
+            ctx.exit(INTERRUPTED)  # click's own 1 would be an answer: `verdict` says so of an incomplete run
         except (click.ClickException, FastmonError) as exc:
             # A program that reads stdout finds the error there, too.
             if ctx.meta[_WANTS_JSON] and not isinstance(exc, OutputLost):
