@@ -87,13 +87,15 @@ def cli() -> None:
     "--reference",
     type=options.RunName(),
     metavar="RUN",
-    help="Compare with this run, which was good: rate, lag, missing STFs, size, by time since the start.",
+    help="Compare with this good run, minute by minute: rate, lag, missing STFs, size.",
 )
 @click.option("--bell", is_flag=True, help="Ring the terminal bell when an alarm begins.")
-@options.state_dir("In the live view, share acknowledgements in this folder, also with the dashboard that has it.")
+@options.state_dir("In the live view, share acknowledgements in this folder with other terminals and a dashboard.")
 @click.option("--count", type=click.IntRange(min=1), help="Stop after this many TF files.")
 @click.option("--for", "duration", type=options.Duration(), help="Stop after this time: 90s, 10m, 2h.")
-@click.option("--until", type=click.Choice(["end_run"]), help="Stop when a shown run has ended and was compared.")
+@click.option(
+    "--until", type=click.Choice(["end_run"]), help="Stop when a shown run has ended and its numbers are final."
+)
 @click.option("--fail-on-gaps", is_flag=True, help="Exit with 5 if TF files are missing, or if this is UNKNOWN.")
 @click.pass_obj
 def start(
@@ -105,9 +107,8 @@ def start(
 
     A terminal gets a live view (press ? for its keys), any other output one line per TF file. TF files that the stream
     missed are read from the monitor's tables and marked as backfilled. Filters limit what is shown, not what is
-    counted. Set the token in SWF_API_TOKEN, or in a file named by SWF_API_TOKEN_FILE; set FASTMON_MONITOR_CA to the PEM
-    file of a private CA.
-    A summary follows at the end.
+    counted. A summary follows at the end. Set the token in SWF_API_TOKEN, or in a file named by SWF_API_TOKEN_FILE; set
+    FASTMON_MONITOR_CA to the PEM file of a private CA.
 
     Exit codes: 0 stopped as requested, 1 error, 2 usage error, 3 token rejected, 4 monitor not reached within --for,
     5 gaps found (--fail-on-gaps), 74 output cannot be written, 78 invalid .env file, 129 terminal closed, 130 Ctrl-C,
@@ -203,10 +204,10 @@ def _exit_code(session: Session, end: ShutdownReason, snapshot: Snapshot, *, fai
 def summary(monitor_url: str | None, run_number: int, as_json: bool, state_dir: Path | None) -> None:
     """Summarize a run from the monitor's tables.
 
-    If the selection fraction changed in the run, the tables do not tell skipped STFs from missing ones: it is UNKNOWN,
-    unless the folder of a dashboard (--state) has the daemon's summary.
+    If the selection fraction changed during the run, the tables do not tell skipped STFs from missing ones: the run is
+    UNKNOWN, unless the folder of a dashboard (--state) has the daemon's summary.
 
-    Exit codes: 0 complete, 1 no such run or not a monitor, 2 usage error, 3 token rejected, 4 monitor does not answer,
+    Exit codes: 0 no gaps, 1 no such run or not a monitor, 2 usage error, 3 token rejected, 4 monitor does not answer,
     5 gaps found or UNKNOWN, 74 output cannot be written, 78 invalid .env file.
     """
     from fastmon_client.report.command import journal_in
@@ -227,8 +228,8 @@ def summary(monitor_url: str | None, run_number: int, as_json: bool, state_dir: 
 
 @cli.command()
 @options.monitor_url
-@click.option("--since", type=options.Duration(), help="Report this time until now: 90m, 8h  [default: 8h]")
-@click.option("--shift", metavar="NAME", help="Report this shift: the one that lasts, else the last one of that name.")
+@click.option("--since", type=options.Duration(), help="Report the last hours or minutes: 8h, 90m  [default: 8h]")
+@click.option("--shift", metavar="NAME", help="Report this shift: the current one, or the last one of that name.")
 @click.option(
     "--format",
     "kind",
@@ -238,15 +239,17 @@ def summary(monitor_url: str | None, run_number: int, as_json: bool, state_dir: 
     help="Write Markdown, one HTML file, or JSON.",
 )
 @click.option("--shifter", metavar="NAME", default="", help="Name the shifter.")
-@click.option("--note", "notes", metavar="TEXT", multiple=True, help="Add this text; may be repeated.")
+@click.option("--note", "notes", metavar="TEXT", multiple=True, help="Add this text as a note; may be repeated.")
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write to this file, not to standard output.",
+    help="Write to this file instead of standard output.",
 )
 @options.state_dir("Read alarms, acknowledgements, outages and summaries from this folder of a dashboard.")
-@click.option("--shifts", metavar="LIST", help=f"Names and begins of the shifts  [FASTMON_SHIFTS, {DEFAULT_SHIFTS}]")
+@click.option(
+    "--shifts", metavar="LIST", help=f"Names of the shifts and when each begins  [FASTMON_SHIFTS, {DEFAULT_SHIFTS}]"
+)
 @click.option(
     "--zone",
     metavar="ZONE",
@@ -259,9 +262,9 @@ def report(
 ) -> None:  # fmt: skip
     """Report what the next shift must know.
 
-    What is still open; runs with their missing STFs by name; alarms with who acknowledged them; outages; latencies.
-    Runs come from the monitor's tables, the rest from the folder of a dashboard (--state). What takes longer than two
-    seconds is told on stderr.
+    The report has what is still open, runs with their missing STFs by name, alarms and who acknowledged them, outages,
+    and latencies. Runs come from the monitor's tables, the rest from the folder of a dashboard (--state). If reading
+    takes longer than two seconds, stderr shows the progress.
 
     Exit codes: 0 reported, 1 not a monitor, 2 usage error, 3 token rejected, 4 monitor does not answer (with --state
     the report has the rest), 74 output cannot be written, 78 invalid .env file, 130 Ctrl-C.
@@ -307,7 +310,9 @@ def report(
     help="Listen on this address; port 0 chooses a free port.",
 )
 @click.option("--auth-token", "token_file", metavar="FILE", help="Read the token of the page from this file.")
-@options.state_dir("Keep acknowledgements and the journal in this folder; without it, until the end of the process.")
+@options.state_dir(
+    "Keep acknowledgements and the journal in this folder; without it, they last until the process ends."
+)
 @click.option("--public-url", metavar="URL", help="Serve behind a TLS proxy whose address is this https:// URL.")
 @click.pass_obj
 def dashboard(
@@ -319,8 +324,7 @@ def dashboard(
     A --listen address that other hosts can reach needs a token: in a file (--auth-token or
     FASTMON_DASHBOARD_TOKEN_FILE) or in FASTMON_DASHBOARD_TOKEN, never on the command line. Browsers sign in with a
     form, programs send the header Authorization: Bearer TOKEN. Behind a TLS proxy, --public-url limits the page to the
-    proxy's host name and cookies to https. Requires the extra
-    dashboard: pip install '.[dashboard]' in the clone.
+    proxy's host name and its cookies to https. Requires the extra dashboard: pip install '.[dashboard]' in the clone.
 
     Exit codes: 0 SIGTERM, 1 error, 2 usage error, 3 monitor rejected its token, 74 output cannot be written,
     78 invalid .env file, 129 SIGHUP, 130 Ctrl-C, 131 SIGQUIT.
@@ -355,8 +359,8 @@ def dashboard(
 def status(monitor_url: str | None, transport: str, topic: str | None, as_json: bool) -> None:
     """Show the settings with their sources, then check DNS, TCP, TLS, REST, the token and the stream.
 
-    Settings come from the environment, then from .env in the working folder, then from ~/.env. With --transport stomp
-    the broker's topic is checked in place of the stream, for 10 s: whether TF files that the monitor registers are
+    Settings come from the environment, then from .env in the working folder, then from ~/.env. With --transport stomp,
+    the broker's topic is checked instead of the stream: for 10 s, whether TF files that the monitor registers are
     announced on it.
 
     Exit codes: 0 all checks passed, 1 error, 2 usage error, 3 token rejected, 4 monitor does not answer, 74 output

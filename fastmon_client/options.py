@@ -117,9 +117,9 @@ _SESSION_OPTIONS = (
     click.option("--run-ids", type=RunIds(), default="", help="Show only these runs."),
     click.option("--namespace", help="Show only this namespace."),
     click.option("--last", type=click.IntRange(min=0, max=200), default=20, show_default=True, metavar="N",
-                 help="Show the last N runs of the monitor's tables from the start."),
+                 help="At the start, show the last N runs of the monitor's tables."),
     click.option("--stale-after", type=Duration(), default="60s", show_default=True,
-                 help="Mark a running run STALE after this time without a TF file."),
+                 help="Mark a running run as STALE after this time without a TF file."),
     transport,
     topic,
 )  # fmt: skip

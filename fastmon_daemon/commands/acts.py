@@ -20,14 +20,14 @@ HEADS = ("when", "who", "act", "on", "changed", "reason")
 
 
 @click.command(epilog="Exit codes: 0 shown, 2 usage error, 3 no database.")
-@since_option(default=None, help_text="Show only acts since then. Default: all.")
+@since_option(default=None, help_text="Show only acts within this time. Default: all.")
 @db_option
 @json_option("acts (action, who, reason, subject, count, requested_at, at), the latest first")
 def acts(since: Since | None, db: Path | None, as_json: bool) -> None:
     """List what operators did: by whom, when, and why.
 
-    These are retry, discard, include, replay, purge, reconcile and reload: the last 10 000. What failed, or changed
-    nothing, is not listed.
+    Acts are retry, discard, include, replay, purge, reconcile and reload. The last 10 000 are kept, without those that
+    failed or changed nothing.
     """
     with closing(open_for_reading(require_database(db))) as reports:
         found = reports.acts.since(since.at(utcnow()) if since else "")

@@ -25,8 +25,8 @@ def check(ctx: click.Context, db: Path | None, as_json: bool) -> None:
     Checks settings, database, broker and monitor, and prints one line per check, with a hint if something must be
     fixed. Each check has a time limit.
 
-    It is safe to run beside a working daemon: it uses no lock, no client id and no durable subscription, and nobody
-    receives what it sends: to a scratch topic, and in a transaction that is aborted.
+    It is safe to run beside a working daemon: it uses no lock, no client id and no durable subscription. It sends
+    only to a scratch topic, or in a transaction that it aborts, so nobody receives anything.
 
     \b
     JSON keys:

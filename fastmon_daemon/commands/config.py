@@ -18,7 +18,7 @@ View = dict[str, Any]
 
 
 @click.command(epilog="Exit codes: 0 all settings valid, 2 usage error, 78 invalid or missing settings.")
-@click.option("--changed", is_flag=True, help="Show only settings that are set, not those with their default.")
+@click.option("--changed", is_flag=True, help="Show only the settings that are set.")
 @json_option()
 @click.pass_context
 def config(ctx: click.Context, changed: bool, as_json: bool) -> None:

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     type=click.Choice(["example", "real"]),
     default="example",
     show_default=True,
-    help="When to send stf_ready: for each STF after its registration (example), or once per run before (real).",
+    help="When to send stf_ready: after the registration of each STF (example), or once, before all (real).",
 )
 @click.option(
     "--late", type=click.FloatRange(min=0), metavar="SECONDS", help="Register each STF this long after its stf_ready."
 )
-@click.option("--size", type=click.IntRange(min=0), metavar="BYTES", help="Size of each STF. Default: null.")
+@click.option("--size", type=click.IntRange(min=0), metavar="BYTES", help="Size of each STF. Default: unknown (null).")
 @json_option("run, generated, registered, ready, messages, seconds")
 def daq(namespace: str | None, data_agent: str, rate: float, late: float | None, as_json: bool, **plan: Any) -> None:
     """Simulate one run of the DAQ and the data agent.

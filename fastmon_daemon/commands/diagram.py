@@ -29,8 +29,8 @@ _CHARTS, _FORMATS = click.Choice(get_args(StatechartName)), click.Choice(get_arg
 def diagram(name: StatechartName, form: Format, live: bool, db: Path | None, output: TextIO) -> None:
     """Draw the statechart of STFs or of runs.
 
-    An arrow names its trigger, and in parentheses who decides it; a step has none. In dot, steps are bold and actions
-    of an operator dashed.
+    Each arrow names its trigger and, in parentheses, who decides it; a step needs no decision. In dot, steps are bold
+    and actions of an operator are dashed.
     """
     if db is not None and not live:
         raise click.UsageError("--db needs --live")

@@ -43,9 +43,9 @@ def reconcile(run: str, db: Path | None, as_json: bool) -> None:
     a daemon is running, it stores and processes them; otherwise this command stores them, and the next daemon processes
     them. To wait for the result, use `fastmon-daemon verdict N --wait SECONDS`.
 
-    The daemon recovers missed STFs by itself, except those of a run of which no message with its namespace came, or in
-    which TF files of another namespace stand: the monitor does not report the namespace of a run. The daemon logs such
-    runs; this command claims one for our namespace, from now on.
+    The daemon recovers missed STFs by itself, but not those of a run whose namespace is unclear: no message with the
+    daemon's namespace came, or the run has TF files of another namespace. (The monitor does not tell the namespace of a
+    run.) The daemon logs such runs; this command claims one for the daemon's namespace, from now on.
     """
     request = ActionRequest(action=RECONCILE, by=current_user(), run=run)
     run_number_to_reconcile(request)

@@ -31,8 +31,8 @@ def reload(db: Path | None, as_json: bool) -> None:
     """Make the running daemon read its settings again.
 
     These change while it runs: FASTMON_SELECTION_FRACTION (from the next run on), FASTMON_LATE_ANNOUNCE_RATE,
-    FASTMON_WORKERS, FASTMON_KEEP_DAYS and SWF_LOG_LEVEL. Others that differ are named: they need a restart. If a
-    setting is invalid, nothing is changed.
+    FASTMON_WORKERS, FASTMON_KEEP_DAYS and SWF_LOG_LEVEL. Other changed settings are named, because they need a restart.
+    If a setting is invalid, nothing is changed.
 
     The daemon reads its `.env` files; its environment is the one it was started with, and overrides them. SIGHUP does
     the same, unless the daemon runs in a terminal.

@@ -48,15 +48,15 @@ Table = tuple[str, tuple[str, ...], Sequence[Sequence[object]]]
 
 
 @click.command(epilog="Exit codes: 0 reported, 2 usage error, 3 no database, 78 invalid settings.")
-@since_option(default="8h", help_text="Report what happened since then.")
+@since_option(default="8h", help_text="Report what happened within this time.")
 @click.option("--markdown", is_flag=True, help="Print Markdown, for a logbook.")
 @json_option()
 @db_option
 def report(since: Since, markdown: bool, as_json: bool, db: Path | None) -> None:
     """Report what the next shift must know.
 
-    Runs with their verdicts, outages, recovered STFs, the most frequent errors, the longest latencies, acts of
-    operators, and what is open. Works with or without a running daemon.
+    The report has what is open, runs with their verdicts, outages, recovered STFs, the most frequent errors, the
+    longest latencies, and acts of operators. Works with or without a running daemon.
 
     \b
     JSON keys:

@@ -30,8 +30,8 @@ def run(once: bool, mode: str | None, db: Path | None) -> None:
     files. Settings come from the environment, `.env` and `~/.env`; `fastmon-daemon config` shows them.
 
     SIGTERM, SIGINT and SIGQUIT finish in-flight work first, for up to FASTMON_DRAIN_S seconds; a second signal exits
-    immediately. SIGHUP reads the settings again, as `fastmon-daemon reload` does; from a terminal, which sends it when
-    it closes, it stops the daemon, too.
+    immediately. SIGHUP reads the settings again, as `fastmon-daemon reload` does; in a terminal, which sends SIGHUP
+    when it closes, it stops the daemon.
     """
     context = load_context(db, of_daemon=True, FASTMON_MODE=mode)
     if crash := os.environ.get("FASTMON_TEST_CRASH"):  # only for tests, hence not a setting

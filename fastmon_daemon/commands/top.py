@@ -27,7 +27,7 @@ from fastmon_daemon.commands.inspect import inspect
 def top(ctx: click.Context, every: float, db: Path | None) -> None:
     """Show the state of the daemon on the whole screen, until Ctrl-C.
 
-    The verdict, links, calls in flight, STFs by state, rates of the last five minutes, runs, the oldest STF, and what
-    is stuck. The same as `fastmon-daemon inspect --watch`.
+    The screen has the verdict, links, calls in flight, STFs by state, rates of the last five minutes, runs, the oldest
+    STF, and what is stuck. `fastmon-daemon inspect --watch` shows the same.
     """
     ctx.invoke(inspect, db=db, watch=every)

@@ -208,8 +208,8 @@ class Settings:
     workers: int = setting(
         "FASTMON_WORKERS",
         "auto",
-        "Most calls to the monitor at once, and most announcements. auto (32): as many as the other side takes, "
-        "found from the times of its answers.",
+        "Maximum calls to the monitor at once, and maximum announcements. auto: up to 32, as many as the other side "
+        "takes, found from the times of its answers.",
         as_workers,
     )
     stuck_after_s: float = setting(
