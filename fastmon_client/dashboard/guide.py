@@ -28,7 +28,7 @@ GUIDE: dict[str, Entry] = {
         "Monitor's stream is dead", "bad",
         "Check that the monitor answers: fastmon-client status",
         "The stream of the monitor (or the topic of the broker) is lost, refused, or silent for 2.5 heart-beats.",
-        "Nothing new is seen here. Data may still flow: the daemon does not need this stream.",
+        "Nothing new appears here. Data may still flow: the daemon does not need this stream.",
         ("Run fastmon-client status: it checks DNS, TCP, TLS, REST, the token and the stream, one after another.",
          "Compare with another page or terminal: if only this one is dead, the fault is on this host."),
         ("Wait if the monitor is being restarted: the client reconnects by itself and reads what it missed.",
@@ -41,7 +41,7 @@ GUIDE: dict[str, Entry] = {
         "The monitor's REST tables do not answer, or answer with an error.",
         "Counts cannot be compared: runs become UNKNOWN. The daemon keeps its work until the monitor is back.",
         ("Run fastmon-client status.", "Open the monitor's own page in a browser."),
-        ("Wait for a restart of the monitor; the comparison is repeated by itself.",
+        ("Wait for a restart of the monitor; the client repeats the comparison by itself.",
          "Call the operator of the monitor if it lasts longer than 5 minutes."),
     ),
     "source_silent": Entry(

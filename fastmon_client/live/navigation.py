@@ -16,7 +16,7 @@ KEYS = (
     ("r", "All runs"),
     ("a", "Acknowledge the first alarm; ↑ ↓ choose another"),
     ("Esc", "Back; in the overview: without filter"),
-    ("Ctrl-L", "Draw the screen anew"),
+    ("Ctrl-L", "Redraw the screen"),
     ("q", "Quit, with the summary"),
 )
 MAX_FILTER, MAX_NAME, MAX_NOTE = 60, 60, 300

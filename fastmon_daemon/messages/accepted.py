@@ -30,7 +30,7 @@ class InboundFields(TypedDict):
     run_id: RunId
     """The run: 100014, "100014" and "0100014" are the same one."""
     namespace: NotRequired[str | None]
-    """A message of another namespace is ignored; one without a namespace stands only for the STF that it names."""
+    """A message of another namespace is ignored; one without a namespace counts only for the STF that it names."""
     sender: NotRequired[str | None]
     """Agent name. A message with our own name is ignored."""
     execution_id: NotRequired[_ExecutionId | None]

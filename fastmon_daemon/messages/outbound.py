@@ -71,7 +71,7 @@ class TfFileRegistered(TypedDict):
     tf_sequence: Natural
     """Number of the TF file among those of its STF."""
     tf_total: Natural
-    """How many TF files the STF has: it is complete when so many names arrived."""
+    """How many TF files the STF has: it is complete when that many names have arrived."""
     stf_filename: str
     """The STF from which the TFs are sampled."""
     stf_sequence: int | None
@@ -90,7 +90,7 @@ class FastmonStatus(TypedDict):
     namespace: str
     """Namespace of the testbed user."""
     status: StatusWord
-    """The change; `running` tells of an event without one."""
+    """The change; `running` reports anything else, such as a reload."""
     message: str
     """Why, in words."""
     run_number: int | None
