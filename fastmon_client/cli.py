@@ -260,7 +260,7 @@ def report(
     monitor_url: str | None, since: float | None, shift: str | None, kind: str, shifter: str, notes: tuple[str, ...],
     output: Path | None, state_dir: Path | None, shifts: str | None, zone: str | None,
 ) -> None:  # fmt: skip
-    """Report what the next shift must know.
+    """Write the shift report: what the next shift must know.
 
     The report has what is still open, runs with their missing STFs by name, alarms and who acknowledged them, outages,
     and latencies. Runs come from the monitor's tables, the rest from the folder of a dashboard (--state). If reading

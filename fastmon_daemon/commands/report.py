@@ -1,4 +1,4 @@
-"""`fastmon-daemon report`: what the next shift must know. Read-only."""
+"""`fastmon-daemon report`: what the next shift must know of this daemon. Read-only."""
 
 from __future__ import annotations
 
@@ -53,10 +53,11 @@ Table = tuple[str, tuple[str, ...], Sequence[Sequence[object]]]
 @json_option()
 @db_option
 def report(since: Since, markdown: bool, as_json: bool, db: Path | None) -> None:
-    """Report what the next shift must know.
+    """Report what the next shift must know of this daemon.
 
     The report has what is open, runs with their verdicts, outages, recovered STFs, the most frequent errors, the
-    longest latencies, and acts of operators. Works with or without a running daemon.
+    longest latencies, and acts of operators. Works with or without a running daemon. `fastmon-client report` writes
+    the shift report, of all daemons.
 
     \b
     JSON keys:
@@ -173,7 +174,7 @@ def _text(view: dict[str, Any], now: datetime, width: int | None) -> Iterator[st
 
 
 def _markdown(view: dict[str, Any], now: datetime) -> Iterator[str]:
-    yield from ("# fastmon shift report", "", f"**{_cell(view['verdict'])}**", "", _summary(view, now))
+    yield from ("# fastmon-daemon report", "", f"**{_cell(view['verdict'])}**", "", _summary(view, now))
     for title, heads, rows in _tables(view, now):
         yield from ("", f"## {title[0].upper()}{title[1:]}", "")
         if rows:

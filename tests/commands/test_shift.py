@@ -114,6 +114,7 @@ def test_a_report_has_all_that_the_next_shift_must_know(testbed: FakeTestbed, ca
     for part in ("no daemon is running", "4 STFs received, 2 completed", "outages: 1", "recovered STFs: 1", "failures"):
         assert part in text
     markdown = call("report", "--markdown").stdout
+    assert markdown.startswith("# fastmon-daemon report\n")  # the shift report is that of the client
     assert "| 2 | " in markdown
     assert r"monitor said 400: \*bad\* \| &lt;b>" in markdown
     assert "## Acts of operators: 1" in markdown
