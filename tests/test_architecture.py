@@ -34,7 +34,8 @@ MODULES_IN_ORDER = {
     "statechart": "machine diagram",
     "messages": "fields accepted inbound outbound",
     "broker": "parameters frame_filter transport unacked_buffer session connector connection probe",
-    "monitor": "responses rows failures transport row_stream rest_client client agent_client directory stf_registrar",
+    "monitor": "responses rows failures transport kept_connection row_stream rest_client client agent_client "
+    "directory stf_registrar",
     "outbox": "sqlite_errors run_merging schema models queries outages retention stage_reports acts periods runs "
     "reader store counting file_checks lock database disk_space integrity backup pruner",
     "runs": "run_events poll_state peers tracked_runs",

@@ -11,9 +11,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import requests
-
 from fastmon_daemon.monitor.responses import MeaninglessAnswer, excerpt
+from fastmon_daemon.monitor.transport import Incoming
 
 MAX_ROW_CHARS = 1024 * 1024
 """The longest row that is read, in characters: a parsed one may need 25 times as much memory."""
@@ -33,7 +32,7 @@ class RowStream:
     Iterating raises: OutcomeUnknown if the content is not a list of JSON values, ends too early or is too long.
     """
 
-    def __init__(self, response: requests.Response, redact: Callable[[str], str] = str) -> None:
+    def __init__(self, response: Incoming, redact: Callable[[str], str] = str) -> None:
         """*redact* removes secrets from the text."""
         self._response = response
         self._redact = redact
