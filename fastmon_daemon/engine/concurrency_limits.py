@@ -76,12 +76,15 @@ class ConcurrencyLimit:
         self.in_flight += count
         self._peak = max(self._peak, self.in_flight)
 
-    def ended(self, seconds: float, *, succeeded: bool, failed: bool) -> None:
-        """A call ended after *seconds*; neither *succeeded* nor *failed*: its answer tells nothing of the link."""
+    def ended(self, seconds: float, *, succeeded: bool, failed: bool, count: int = 1) -> None:
+        """A call ended after *seconds*; neither *succeeded* nor *failed*: its answer tells nothing of the link.
+
+        *count*: how many are in flight no more; 0 if the same thread makes another one.
+        """
         now = self._monotonic()
         if self.in_flight > QUIET:
             self._crowded_at = now
-        self.in_flight -= 1
+        self.in_flight -= count
         if failed:
             self._halve(now, now - seconds)
         elif succeeded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ SPARE_S = 0.05
 """The same for results for which no STF waits: the next transaction takes them along, in seconds."""
 MAX_CLAIMS = 100
 """STFs that one transaction starts at most: thousands may be skipped in a row."""
+ROW_S = 0.03
+"""So long a thread makes the calls of an STF in a row, in seconds; it then returns those that remain."""
 QUEUED_CALLS = {ANNOUNCEMENTS: 8}
 """Link -> calls that may wait at its other side: for a broker those of one STF, else `QUEUED_BY_DEFAULT`."""
 QUEUED_BY_DEFAULT = 3
@@ -79,6 +82,8 @@ class Engine:
         self._scheduler = Scheduler(outbox, config, breakers)
         self._writer = TransitionWriter(outbox, config, breakers, self._scheduler, self._active.may_queue)
         self._unstored: list[CallResult | LinkEvent] = []
+        self._unstored_calls: Counter[str] = Counter()
+        """Link -> results that count as in flight until they are stored: after a crash all see their repetition."""
         self._actions: list[PendingAction] = []
         self._write_at = math.inf
         """When what is not stored must be, in monotonic seconds."""
@@ -148,8 +153,9 @@ class Engine:
             self._unstored.append(item)
             patience_s = 0.0
             if isinstance(item, CallResult):
-                self._calls_in_flight -= 1
+                self._calls_in_flight -= 1 + len(item.unmade)
                 if isinstance(item.owner, StepExecution):
+                    self._unstored_calls[item.owner.link] += item.owner.link in PIPELINED
                     patience_s = self._record(item.owner, item)
         self._write_at = min(self._write_at, self._monotonic() + patience_s)
 
@@ -161,7 +167,7 @@ class Engine:
         self._outliers.record(execution, answer)
         has_failed = isinstance(answer, TransientError) and not isinstance(answer, ParentNotRegistered)
         self._limits[execution.link].ended(
-            result.seconds, succeeded=not isinstance(answer, Exception), failed=has_failed
+            result.seconds, succeeded=not isinstance(answer, Exception), failed=has_failed, count=result.ends
         )
         if execution.is_finished:
             execution.settle(format_timestamp(self._now()))
@@ -224,6 +230,7 @@ class Engine:
                 pending.answer.set_exception(exc)
             raise
         self._unstored.clear()
+        self._unstored_calls.clear()
         for pending, answer in zip(actions, answers, strict=True):
             self._reply(pending, answer)
         if self.fault:
@@ -282,11 +289,9 @@ class Engine:
         """Start the calls of STFs for which there is room."""
         if self.fault or self.stopping.is_set():
             return
-        for execution in self._active.ready():
-            room = self._active.room_for(execution) - self._unstored_of(execution.link)
-            calls = self._active.start_calls(execution, max(0, room))
-            for group in [calls] if execution.link in PIPELINED and calls else [[call] for call in calls]:
-                self._submit(self._pools.stf_calls, execution, *group)
+        for execution, rows in self._active.start_calls(self._unstored_calls):
+            for row in rows:
+                self._submit(self._pools.stf_calls, execution, *row)
 
     def _start_others(self) -> None:
         """Start probes and background tasks that are due, and idle work."""
@@ -296,15 +301,6 @@ class Engine:
             self._submit(self._pools.background, task, task.call)
         if not self._active:
             self._idle_work(self._outbox, self._now())
-
-    def _unstored_of(self, link: str) -> int:
-        """Results that count as in flight until they are stored: after a crash all would see their repetition."""
-        if link not in PIPELINED:
-            return 0
-        return sum(
-            isinstance(item, CallResult) and isinstance(item.owner, StepExecution) and item.owner.link == link
-            for item in self._unstored
-        )
 
     def _store(self, item: CallResult | LinkEvent) -> None:
         """Store one item; it may run again if the transaction could not be committed."""
@@ -349,28 +345,38 @@ class Engine:
         self._calls_in_flight += len(calls)
         pool.submit(self._make_calls, owner, calls)
 
-    def _make_calls(self, owner: StepExecution | BackgroundTask, calls: Iterable[Callable[[], Any]]) -> None:
+    def _make_calls(self, owner: StepExecution | BackgroundTask, calls: tuple[Callable[[], Any], ...]) -> None:
         """Runs in a pool: network only, no database."""
-        for call in calls:
+        begun_at = self._config.clock.monotonic()
+        is_step = isinstance(owner, StepExecution)
+        is_row = owner.link not in PIPELINED
+        results: list[CallResult] = []
+        for number, call in enumerate(calls, start=1):
             started_at = self._config.clock.monotonic()
             try:
                 with failpoints_around("call"):
-                    answer = self._config.in_process_retry(call) if isinstance(owner, StepExecution) else call()
+                    answer = self._config.in_process_retry(call) if is_step else call()
             except Exception as exc:  # noqa: BLE001 (the engine handles every failure)
                 answer = exc
             if isinstance(answer, Sent):
                 answer.confirmed.add_done_callback(partial(self._confirmed, owner, answer.result, started_at))
+                continue
+            ended_at, unmade = self._config.clock.monotonic(), calls[number:] if is_row else ()
+            if isinstance(answer, Exception) or ended_at - begun_at > ROW_S or self.stopping.is_set():
+                results.append(CallResult(owner, answer, started_at, ended_at - started_at, unmade=unmade))
+                if is_row:
+                    break
             else:
-                self._deliver(owner, answer, started_at)
+                results.append(CallResult(owner, answer, started_at, ended_at - started_at, ends=not unmade))
+        if results:
+            self.inbox.deliver(*results)
 
     def _confirmed(
         self, owner: StepExecution | BackgroundTask, result: StepResult, started_at: float, confirmed: Future[None]
     ) -> None:
         """Runs in the thread that got the confirmation."""
-        self._deliver(owner, confirmed.exception() or result, started_at)
-
-    def _deliver(self, owner: StepExecution | BackgroundTask, answer: Any, started_at: float) -> None:
-        self.inbox.deliver(CallResult(owner, answer, started_at, self._config.clock.monotonic() - started_at))
+        seconds = self._config.clock.monotonic() - started_at
+        self.inbox.deliver(CallResult(owner, confirmed.exception() or result, started_at, seconds))
 
     def _now(self) -> datetime:
         return self._config.clock.now()

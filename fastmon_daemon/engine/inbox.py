@@ -48,7 +48,7 @@ class Inbox:
     def __init__(self) -> None:
         self._closed = False
         self._closing = threading.Lock()
-        self._items: queue.SimpleQueue[CallResult | LinkEvent | PendingAction | None] = queue.SimpleQueue()
+        self._items: queue.SimpleQueue[tuple[CallResult, ...] | LinkEvent | PendingAction | None] = queue.SimpleQueue()
 
     def wake(self) -> None:
         """End the engine's wait: new work may be due."""
@@ -86,16 +86,20 @@ class Inbox:
             if isinstance(item, PendingAction):
                 item.answer.set_exception(DaemonStops())
 
-    def deliver(self, result: CallResult) -> None:
-        """Deliver the result of a call."""
-        self._items.put(result)
+    def deliver(self, *results: CallResult) -> None:
+        """Deliver the results of calls."""
+        self._items.put(results)
 
     def collect(self, wait_s: float) -> list[CallResult | LinkEvent | PendingAction | None]:
         """All items that have arrived (None: `wake`); if there are none, wait up to *wait_s* seconds."""
         found: list[CallResult | LinkEvent | PendingAction | None] = []
         try:
-            found.append(self._items.get(timeout=wait_s) if wait_s > 0 else self._items.get_nowait())
+            item = self._items.get(timeout=wait_s) if wait_s > 0 else self._items.get_nowait()
             while True:
-                found.append(self._items.get_nowait())
+                if isinstance(item, tuple):
+                    found += item
+                else:
+                    found.append(item)
+                item = self._items.get_nowait()
         except queue.Empty:
             return found

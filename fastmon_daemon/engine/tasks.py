@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any
 
 from fastmon_daemon.base.errors import LinkDown
+from fastmon_daemon.base.links import PIPELINED
 from fastmon_daemon.engine.concurrency_limits import ConcurrencyLimit
 from fastmon_daemon.engine.steps import Call
 from fastmon_daemon.outbox import Outbox, StepResult, Stf
@@ -50,6 +51,9 @@ class StepExecution:
     waiting: list[Call]
     is_late: bool = False
     in_flight: int = 0
+    """Calls that were started and have not ended."""
+    places: int = 0
+    """How many of them are made at once; the others in a row with one of these."""
     results: list[StepResult] = field(default_factory=list)
     """Those that *stf* does not have yet."""
     spent_s: float = 0.0
@@ -68,8 +72,12 @@ class StepExecution:
 
     @property
     def claimed(self) -> int:
-        """The calls that it makes, and those that it will make when the first one has succeeded."""
-        return max(self.in_flight + len(self.waiting), self._unregistered - len(self.results))
+        """The calls that it makes, and those that it will make when the first one has succeeded.
+
+        Without those that will be made in a row with others.
+        """
+        in_a_row = self.in_flight - self.places
+        return max(self.places + len(self.waiting), self._unregistered - len(self.results) - in_a_row)
 
     def __post_init__(self) -> None:
         self._unregistered = sum(tf.registered_at is None for tf in self.stf.tfs)
@@ -82,7 +90,9 @@ class StepExecution:
 
     def record(self, result: CallResult) -> None:
         """Record the result of one call; after a failure no further call is made."""
-        self.in_flight -= 1
+        self.in_flight -= 1 + len(result.unmade)
+        self.places -= result.ends
+        self.waiting[:0] = result.unmade
         self.spent_s = max(self.spent_s, result.seconds)
         if isinstance(result.answer, Exception):
             if self.error is None or isinstance(self.error, LinkDown):
@@ -126,7 +136,7 @@ class InFlight(dict[int, StepExecution]):
         for each in self.values():
             if each.link == link:
                 calls = each.claimed
-                startable += each.in_flight + len(each.waiting)
+                startable += each.places + len(each.waiting)
                 claimed += calls
                 of_fresh += 0 if each.is_late else calls
         if startable < limit or claimed < 2 * limit:
@@ -143,34 +153,62 @@ class InFlight(dict[int, StepExecution]):
         most = max(self._most_retrying(link) for link in self._limits)
         return sum(execution.retrying for execution in self.values()) < most
 
-    def ready(self) -> Iterator[StepExecution]:
-        """The executions that have calls to make, in the order of their turns.
+    def start_calls(self, unstored: Mapping[str, int]) -> Iterator[tuple[StepExecution, list[list[Call]]]]:
+        """Take the calls for which there is room, and count them as in flight: executions in the order of their turns.
 
-        Three of fresh STFs, then one of a late one, each in the order in which their steps began.
+        *unstored*: link -> results that count as calls in flight. The calls in one list are for one thread, in a row.
         """
+        rooms: dict[str, int] = {}
+        for link, limit in self._limits.items():
+            if (room := limit.limit - limit.in_flight - unstored.get(link, 0)) > 0:
+                rooms[link] = room
+        if not rooms:
+            return
         fresh, late = deque[StepExecution](), deque[StepExecution]()
         for each in self.values():
-            if each.waiting:
+            if each.waiting and each.link in rooms:
                 (late if each.is_late else fresh).append(each)
-        while fresh or late:
+        while rooms and (fresh or late):
+            # Three of fresh STFs, then one of a late one, each in the order in which their steps began.
             is_turn_of_late = self._turns % OLDEST_EVERY == OLDEST_EVERY - 1
-            yield late.popleft() if late and (is_turn_of_late or not fresh) else fresh.popleft()
+            execution = late.popleft() if late and (is_turn_of_late or not fresh) else fresh.popleft()
+            others = len(fresh) + len(late)
+            if rows := self._rows(execution, rooms.get(execution.link, 0), others):
+                yield execution, rows
+                rooms[execution.link] -= self._places(execution.link, rows)
+                rooms = {link: room for link, room in rooms.items() if room > 0}
 
-    def start_calls(self, execution: StepExecution, most: int) -> list[Call]:
-        """Take the next calls of *execution*, *most* at most, and count them as in flight: that was its turn."""
-        calls = execution.next_calls(most)
-        self._turns += bool(calls)
-        self._limits[execution.link].started(len(calls))
-        return calls
+    def _rows(self, execution: StepExecution, room: int, others: int) -> list[list[Call]]:
+        """Start the next calls of *execution*: that was its turn. *others* wait for a turn of theirs.
 
-    def room_for(self, execution: StepExecution) -> int:
-        """How many calls *execution* may start now."""
-        limit = self._limits[execution.link]
-        room = limit.limit - limit.in_flight
+        If its share of the places is less than its calls, each of its threads makes several: another one would cost
+        more than it would gain.
+        """
+        link = execution.link
         if execution.retrying:
-            retrying = (each for each in self.values() if each.retrying and each.link == execution.link)
-            room = min(room, self._most_retrying(execution.link) - sum(each.in_flight for each in retrying))
-        return max(0, room)
+            room = min(room, self._room_for_retrying(link))
+        if room <= 0:
+            return []
+        if link in PIPELINED:
+            rows = [execution.next_calls(room)]
+        else:
+            calls = execution.next_calls(len(execution.waiting))
+            count = max(1, min(len(calls), room // (others + 1)))
+            rows = [calls[number::count] for number in range(count)]
+        places = self._places(link, rows)
+        self._turns += 1
+        self._limits[link].started(places)
+        execution.places += places
+        return rows
+
+    @staticmethod
+    def _places(link: str, rows: list[list[Call]]) -> int:
+        """How many calls are in flight at once."""
+        return sum(map(len, rows)) if link in PIPELINED else len(rows)
+
+    def _room_for_retrying(self, link: str) -> int:
+        retrying = (each for each in self.values() if each.retrying and each.link == link)
+        return self._most_retrying(link) - sum(each.places for each in retrying)
 
     def _most_retrying(self, link: str) -> int:
         return max(1, self._limits[link].limit // 2)
@@ -185,3 +223,7 @@ class CallResult:
     started_at: float
     """Monotonic seconds."""
     seconds: float
+    ends: int = 1
+    """How many places for calls at its link are free with it; 0: its thread makes another call."""
+    unmade: tuple[Call, ...] = ()
+    """Calls after it that were not made."""
