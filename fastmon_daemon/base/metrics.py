@@ -7,6 +7,7 @@ whose labels are states get theirs by `declare_transitions`. Not imported by rea
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
@@ -98,6 +99,14 @@ for _method in _METHODS:
         MONITOR_REQUESTS.labels(_method, _status)
 
 
+# `labels` takes as long as what it is called for; there are few of each.
+_attempts, _requests, _request_seconds = (
+    cache(ATTEMPTS.labels),
+    cache(MONITOR_REQUESTS.labels),
+    cache(MONITOR_SECONDS.labels),
+)
+
+
 def declare_transitions(transitions: Iterable[tuple[str, str]], finalized: Iterable[str], steps: Iterable[str]) -> None:
     """Make the series of all *transitions* (source, dest), of the *finalized* states and of the *steps* with calls."""
     for source, dest in transitions:
@@ -123,11 +132,11 @@ def count_attempt(step: str, answer: object) -> None:
             outcome = "unexpected"
         case _:
             outcome = "ok"
-    ATTEMPTS.labels(step, outcome).inc()
+    _attempts(step, outcome).inc()
 
 
 def count_request(method: str, status: int | None, seconds: float) -> None:
     """Count one request to the monitor; *status* None: no response."""
     known = method if method in _METHODS else "other"
-    MONITOR_REQUESTS.labels(known, "none" if status is None else f"{status}" if 100 <= status <= 599 else "other").inc()
-    MONITOR_SECONDS.labels(known).observe(seconds)
+    _requests(known, "none" if status is None else f"{status}" if 100 <= status <= 599 else "other").inc()
+    _request_seconds(known).observe(seconds)

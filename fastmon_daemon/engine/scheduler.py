@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import replace
-from datetime import datetime
 
 from fastmon_daemon.base.backoff import MAX_BACKOFF
 from fastmon_daemon.base.links import ANNOUNCE_STEP
@@ -81,12 +79,14 @@ class Scheduler:
             limited = step == ANNOUNCE_STEP and not self.may_announce_late
             (fresh_states if limited or found_room is Room.FOR_FRESH else open_states).append(state)
 
-        def find(states: list[str], fresh_since: datetime | None) -> list[Stf]:
-            first = DueQuery(now=now, far=now + MAX_BACKOFF, retrying=False, newest=newest, limit=1, busy=tuple(busy),
-                             fresh_since=fresh_since)  # fmt: skip
-            queries = [first, replace(first, retrying=True)] if retrying else [first]
-            return [stf for each in queries for stf in self._outbox.next_due(states, each)]
-
-        found = find(open_states, None) + find(fresh_states, now - LATE_AFTER)
-        found.sort(key=lambda stf: stf.due_at or "", reverse=newest)
-        return found[0] if found else None
+        found: list[tuple[str, int]] = []
+        for states, fresh_since in ((open_states, None), (fresh_states, now - LATE_AFTER)):
+            for has_failed in (False, True) if retrying else (False,):
+                due = DueQuery(now=now, far=now + MAX_BACKOFF, retrying=has_failed, newest=newest, busy=busy,
+                               fresh_since=fresh_since)  # fmt: skip
+                if first := self._outbox.next_due(states, due):
+                    found.append(first)
+        if not found:
+            return None
+        first_at = (max if newest else min)(due_at for due_at, _ in found)
+        return self._outbox.get(next(stf for due_at, stf in found if due_at == first_at))

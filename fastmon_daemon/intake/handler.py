@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,8 @@ MAX_REJECTED = 1000
 Write = Callable[[Outbox, datetime], None]
 Submit = Callable[..., Future[Any]]
 """Takes a `Write` and *committed*, as `Inbox.submit` does."""
+_CONTENT = tuple(each.name for each in fields(StfReady) if each.name not in {"has_namespace", "unreadable"})
+"""What a message says of its STF."""
 _OUTCOMES = {
     ReceiveOutcome.FRESH: "stored",
     ReceiveOutcome.KNOWN: "known",
@@ -292,8 +294,7 @@ class MessageHandler:
         if message.filename is None:
             outbox.runs.mark_nameless(row, now)
             return None
-        content = asdict(message)
-        del content["has_namespace"], content["unreadable"]
+        content = {name: getattr(message, name) for name in _CONTENT}
         new = NewStf(namespace=self.namespace, origin=origin, **content)
         outcome = outbox.receive(new, self._stf_chart.initial, now)
         outbox.count(f"stf_ready_{outcome}")

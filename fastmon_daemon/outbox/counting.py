@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from fastmon_daemon.base.metrics import (
     ANNOUNCEMENTS,
     NEW,
@@ -18,12 +20,15 @@ for _origin in Origin:
     STFS_RECEIVED.labels(_origin)
 
 
+_transitions, _transition_seconds = cache(TRANSITIONS.labels), cache(TRANSITION_SECONDS.labels)
+
+
 def count_committed(fact: Committed) -> None:
     """Count a fact that is on disk."""
     match fact:
         case Transition():
-            TRANSITIONS.labels(fact.source or NEW, fact.dest).inc()
-            TRANSITION_SECONDS.labels(fact.source or NEW, fact.dest).observe(fact.seconds)
+            _transitions(fact.source or NEW, fact.dest).inc()
+            _transition_seconds(fact.source or NEW, fact.dest).observe(fact.seconds)
             if fact.latency_s is not None:
                 STF_LATENCY.labels(fact.dest).observe(fact.latency_s)
             if fact.origin is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, TypeVar
@@ -62,33 +62,37 @@ def _select(model: type, table: str) -> str:
 _SELECT = {model: _select(model, table) for model, table in _TABLES.items()}
 
 
-def _decode(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a model in the columns of a row."""
-    return {name: _DECODERS[name](value) if name in _DECODERS else value for name, value in row.items()}
+_DECODED = {
+    model: tuple((each.name, _DECODERS[each.name]) for each in fields(model) if each.name in _DECODERS)
+    for model in _TABLES
+}
+"""Model -> the columns that are not read as they are."""
 
 
 def load(db: Database, model: type[M], tail: str = "", values: Sequence[object] = ()) -> list[M]:
     """The rows of the model's table that *tail* (where, order, limit) selects; STFs without their TF files."""
-    return [model(**_decode(row)) for row in db.query(f"{_SELECT[model]} {tail}", list(values))]
+    return [model(**row) for row in _rows(db, model, tail, values)]
 
 
 def load_stfs(db: Database, tail: str, values: Sequence[object] = ()) -> list[Stf]:
     """The STFs that *tail* selects, with their TF files."""
-    rows = _rows(db, f"{_SELECT[Stf]} {tail}", values)
-    return [Stf(**_decode(row), tfs=load_tfs(db, row["id"])) for row in rows]
+    return [Stf(**row, tfs=load_tfs(db, row["id"])) for row in list(_rows(db, Stf, tail, values))]
 
 
 def load_tfs(db: Database, stf_id: int) -> tuple[Tf, ...]:
     """The TF files of an STF, in order."""
-    rows = _rows(db, f"{_SELECT[Tf]} where stf = ? order by sequence", [stf_id])
-    return tuple(Tf(**_decode(row)) for row in rows)
+    return tuple(load(db, Tf, "where stf = ? order by sequence", [stf_id]))
 
 
-def _rows(db: Database, query: str, values: Sequence[object]) -> list[dict[str, Any]]:
-    """The rows of a query on the engine's path: `Database.query` takes a savepoint, which doubles the time."""
-    cursor = db.execute(query, list(values))
-    names = [column[0] for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor]
+def _rows(db: Database, model: type, tail: str, values: Sequence[object]) -> Iterator[dict[str, Any]]:
+    """The fields of a model, for each row. (`Database.query` takes a savepoint, which doubles the time.)"""
+    cursor = db.execute(f"{_SELECT[model]} {tail}", list(values))
+    names, decoded = [column[0] for column in cursor.description], _DECODED[model]
+    for row in cursor:
+        found = dict(zip(names, row, strict=True))
+        for name, decode in decoded:
+            found[name] = decode(found[name])
+        yield found
 
 
 def count_stfs_by_state(db: Database, **where: str | None) -> dict[str, int]:
@@ -124,25 +128,24 @@ class DueQuery:
     retrying: bool
     """True: STFs that failed before. False: the others, which are due at any time."""
     newest: bool
-    limit: int
-    busy: tuple[int, ...] = ()
+    busy: Collection[int] = ()
     """Ids of STFs that are in progress."""
     fresh_since: datetime | None = None
     """Only STFs that were not recovered and were born after this; None: all."""
 
-    def for_state(self, state: str) -> tuple[str, list[Any]]:
-        """The query for one state, and its values; each part uses the index `stf_due`."""
-        where = f"state = ? and (attempts > 0) = {int(self.retrying)} and id not in ({placeholders(self.busy)})"
-        values: list[Any] = [state, *self.busy]
+    def in_state(self, state: str) -> list[tuple[str, list[Any]]]:
+        """The queries for one state, with their values, in the order of due times; each uses the index `stf_due`.
+
+        *busy* is left to the caller: SQLite keeps prepared what is always the same text.
+        """
+        where, values = f"state = ? and (attempts > 0) = {int(self.retrying)}", [state]
         if self.fresh_since:
             since = format_timestamp(self.fresh_since)  # no STF is due before its birth: the index skips the old ones
             where += " and origin <> ? and born_at >= ? and due_at >= ?"
             values += [Origin.RECOVERED, since, since]
-        part = f"select due_at, id from stf where {where} and due_at"  # noqa: S608 (only placeholders are put in)
         order = "desc" if self.newest else "asc"
-        tail = f"order by due_at {order}, id {order} limit ?"
+        query = f"select due_at, id from stf where {where} and due_at %s order by due_at {order}, id {order}"  # noqa: S608 (only placeholders are put in)
         if not self.retrying:
-            return f"{part} is not null {tail}", [*values, self.limit]
-        query = f"select * from ({part} <= ? {tail}) union all select * from ({part} > ? {tail})"  # noqa: S608 (the same)
+            return [(query % "is not null", values)]
         now, far = format_timestamp(self.now), format_timestamp(self.far)
-        return query, [*values, now, self.limit, *values, far, self.limit]
+        return [(query % "<= ?", [*values, now]), (query % "> ?", [*values, far])]

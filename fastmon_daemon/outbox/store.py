@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from sqlite_utils import Database
@@ -27,6 +28,7 @@ from fastmon_daemon.outbox.models import (
     Sampled,
     StepResult,
     Stf,
+    Tf,
     Transition,
 )
 from fastmon_daemon.outbox.queries import DueQuery, placeholders
@@ -113,13 +115,14 @@ class Outbox(OutboxReader):
     def receive(self, new: NewStf, state: str, now: datetime) -> ReceiveOutcome:
         """Store an STF in *state* with its first history row; a known one changes nothing."""
         arguments = {
-            **asdict(new), "run": run_identity(new.run_id), "run_id": json.dumps(new.run_id), "state": state,
+            **_fields_of(new), "run": run_identity(new.run_id), "run_id": json.dumps(new.run_id), "state": state,
             "now": format_timestamp(now), "born_at": format_timestamp(min(new.born_at or now, now)),
             "preexisting": json.dumps(new.preexisting) if new.preexisting else None,
         }  # fmt: skip
-        if not self._db.execute(_RECEIVE, arguments).rowcount:
+        received = self._db.execute(_RECEIVE, arguments)
+        if not received.rowcount:
             return self._compare(arguments)
-        self._db.execute(_RECEIVED_HISTORY, arguments)
+        self._db.execute(_RECEIVED_HISTORY, {**arguments, "id": received.lastrowid})
         seconds = _seconds(arguments["born_at"], now)
         self._facts.append(Transition(source=None, dest=state, seconds=seconds, origin=new.origin))
         return ReceiveOutcome.FRESH
@@ -160,13 +163,14 @@ class Outbox(OutboxReader):
         query = "insert into meta values (?, ?) on conflict (key) do update set value = excluded.value"
         self._db.execute(query, [key, value])
 
-    def next_due(self, states: Sequence[str], due: DueQuery) -> list[Stf]:
-        """The STFs in *states* that *due* selects, ordered by their age."""
+    def next_due(self, states: Sequence[str], due: DueQuery) -> tuple[str, int] | None:
+        """Due time and id of the first STF in *states* that *due* selects, by age."""
         found: list[tuple[str, int]] = []
         for state in states:
-            found += self._db.execute(*due.for_state(state)).fetchall()
-        found.sort(reverse=due.newest)
-        return [self.get(stf_id) for _, stf_id in found[: due.limit]]
+            for query, values in due.in_state(state):
+                rows = self._db.execute(query, values)
+                found += islice((row for row in rows if row[1] not in due.busy), 1)
+        return (max if due.newest else min)(found, default=None)
 
     def save_progress(self, stf_id: int, result: StepResult, now: datetime) -> None:
         """Store the result of a step; a result that is already stored is not changed."""
@@ -176,7 +180,7 @@ class Outbox(OutboxReader):
             case Registered(tf=tf, sample=sample):
                 if sample is not None:
                     self._replace_sample(stf_id, sample)
-                arguments = {**asdict(tf), "stf": stf_id, "now": format_timestamp(now)}
+                arguments = {**_fields_of(tf), "stf": stf_id, "now": format_timestamp(now)}
                 if self._db.execute(_REGISTERED, arguments).rowcount:
                     self._facts.append(result)
                 if tf.adopted:
@@ -256,6 +260,11 @@ class Outbox(OutboxReader):
         return [row["namespace"] for row in self._db.query(query, {"run": run})]
 
 
+def _fields_of(row: NewStf | Tf) -> dict[str, Any]:
+    """The fields of *row* by name. (`asdict` would copy their values.)"""
+    return {each.name: getattr(row, each.name) for each in fields(row)}
+
+
 def _seconds(since: str, now: datetime) -> float:
     """Seconds since a stored time; a clock that is set back makes no duration negative."""
     return max(0.0, (now - parse_timestamp(since)).total_seconds())
@@ -291,8 +300,7 @@ where not exists (select 1 from pruned where namespace = :namespace and run = :r
 on conflict (namespace, run, filename) do nothing"""
 _RECEIVED_HISTORY = """
 insert into history (stf, life, dest, at, note, reported_at)
-select id, 1, :state, :now, coalesce(:note, :origin), ''
-from stf where namespace = :namespace and run = :run and filename = :filename"""
+values (:id, 1, :state, :now, coalesce(:note, :origin), '')"""
 _CONTENT = """
 select size_bytes, checksum, tf_count from stf where namespace = :namespace and run = :run and filename = :filename"""
 # An STF without failures is due since its birth, in every state: so the order of due times is the order of age.

@@ -5,10 +5,12 @@ Called on the broker's thread and on the engine's. Does not use the monitor.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from loguru import logger
 
+from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.messages import RunEvent
 from fastmon_daemon.outbox import Outbox, RunRow
 from fastmon_daemon.statechart import StateMachine
@@ -31,7 +33,11 @@ def record_run_event(outbox: Outbox, chart: StateMachine, event: RunEvent, names
     outbox.runs.record_message(
         namespace, event.run_id, chart.initial, now, event.execution_id, claims=event.has_namespace
     )
-    row = outbox.runs.get(namespace, event.run)
+    if before is not None and before.claimed:  # nothing else of it has changed
+        at, execution_id = format_timestamp(now), before.execution_id or event.execution_id
+        row: RunRow | None = replace(before, last_message_at=at, execution_id=execution_id)
+    else:
+        row = outbox.runs.get(namespace, event.run)
     assert row is not None  # stored above
     if before is None and not row.claimed:
         logger.warning("run {}: not claimed (its message has no namespace): {}", row.run, NOT_CLAIMED)
@@ -39,7 +45,7 @@ def record_run_event(outbox: Outbox, chart: StateMachine, event: RunEvent, names
         logger.info("run {}: claimed (a message has our namespace)", row.run)
     if row.claimed and event.kind == END_RUN and event.total_stf_files is not None:
         row = _record_total(outbox, chart, row, event.total_stf_files, now)
-    return apply_transition(outbox, chart, row, event.kind, now)
+    return apply_transition(outbox, chart, row, event.kind, now) if chart.may(row.state, event.kind) else row
 
 
 def _record_total(outbox: Outbox, chart: StateMachine, row: RunRow, total: int, now: datetime) -> RunRow:
