@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 from tenacity import (
     RetryCallState,
@@ -29,6 +31,10 @@ from fastmon_daemon.base.errors import LinkBlocked, LinkDown, ParentNotRegistere
 
 MAX_BACKOFF = timedelta(minutes=10)
 """The longest pause that `backoff` returns; a longer `Retry-After` is cut to this."""
+
+_BRIEF_S = 2.0
+"""So long a call may take with its immediate retries, in seconds."""
+T = TypeVar("T")
 
 _NO_CALL = Retrying()
 """A strategy wants to know whose attempts it counts; ours are in rows and in memory."""
@@ -58,19 +64,37 @@ class Backoff:
 _BACKOFF = Backoff(first_s=1, longest_s=60, shortest_s=0.5)
 
 
-def in_process_retry(stopping: threading.Event) -> Retrying:
+def in_process_retry(stopping: threading.Event) -> Callable[[Callable[[], T]], T]:
     """Three attempts within about two seconds; *stopping* ends them at once. The last error is raised unchanged.
 
     A link that is down, a missing parent and a `Retry-After` take longer than that and are not retried here; nor is a
     call that itself took two seconds, because it already blocked its worker.
     """
-    return Retrying(
+    policy = Retrying(
         retry=retry_if_exception(_is_worth_retrying),
-        stop=stop_after_attempt(3) | stop_after_delay(2) | stop_when_event_set(stopping),
+        stop=stop_after_attempt(3) | stop_after_delay(_BRIEF_S) | stop_when_event_set(stopping),
         wait=wait_exponential_jitter(multiplier=0.2, max=2),
         sleep=sleep_using_event(stopping),
         reraise=True,
     )
+
+    def retry(call: Callable[[], T]) -> T:
+        begun = time.monotonic()
+        try:
+            return call()  # without the policy, which takes longer than many a call
+        except TransientError as exc:
+            if not _is_worth_retrying(exc) or time.monotonic() - begun >= _BRIEF_S:
+                raise
+            errors = [exc]
+
+        def attempt() -> T:
+            if errors:
+                raise errors.pop()
+            return call()
+
+        return policy(attempt)
+
+    return retry
 
 
 def retry_until_stopped(

@@ -49,6 +49,8 @@ class SecretRedactor:
 
     def __init__(self, *known: str) -> None:
         self._known: dict[str, None] = {}  # a dict: two threads may add at the same time
+        self._longest_first: tuple[str, ...] = ()
+        """One may begin with another."""
         for each in known:
             self.add(each)
 
@@ -56,10 +58,11 @@ class SecretRedactor:
         """Redact *secret* from now on; texts of less than four characters are ignored."""
         if len(secret) > 3:
             self._known[secret] = None
+            self._longest_first = tuple(sorted(self._known.copy(), key=len, reverse=True))
 
     def redact(self, text: str) -> str:
         """*text* with every secret replaced by `***`."""
-        for secret in sorted(self._known.copy(), key=len, reverse=True):  # one may begin with another
+        for secret in self._longest_first:
             text = text.replace(secret, "***")
         return text
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn
@@ -29,6 +30,7 @@ WHEN_DOWN = Backoff(first_s=0.5, longest_s=5.0, shortest_s=0.5)
 """Pauses between attempts while the link is down: short, so that work resumes soon after the broker is back."""
 WHEN_BLOCKED = Backoff(first_s=30.0, longest_s=30.0, shortest_s=0.5)
 """Pauses while the link is blocked: an operator must first fix a setting."""
+_TYPE = re.compile(r'\{"msg_type": "([a-z_]+)",')
 STABLE_AFTER_S = 30.0
 """A connection that lasted this long resets the pauses; one that was lost earlier does not."""
 
@@ -152,9 +154,13 @@ class BrokerConnection:
             "persistent": "true",
             "content-type": "application/json",
             "_AMQ_DUPL_ID": event_id,
-            "msg_type": str(json.loads(body).get("msg_type", "")),
+            "msg_type": _type_of(body),
         }
         return _all_of(session.send(self._parameters.announce, body, headers))
+
+    def together(self) -> AbstractContextManager[None]:
+        """What this thread sends in the context is sent at its end, in one piece."""
+        return self._session.together() if self._session is not None else nullcontext()
 
     def announce(self, body: str, event_id: str) -> None:
         """As `send`, but return when the broker has confirmed each message, and raise what its future fails with."""
@@ -220,6 +226,12 @@ class BrokerConnection:
         log("{} {}: {}", self._name, "up" if change.up else "blocked" if change.blocked else "down", change.reason)
         if self._changed is not None:
             self._changed(change)
+
+
+def _type_of(body: str) -> str:
+    """The `msg_type` of a message; ours begin with it."""
+    found = _TYPE.match(body)
+    return found[1] if found else str(json.loads(body).get("msg_type", ""))
 
 
 def _all_of(parts: list[Future[None]]) -> Future[None]:

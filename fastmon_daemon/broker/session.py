@@ -9,9 +9,9 @@ from __future__ import annotations
 import itertools
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -164,6 +164,15 @@ class Session(ConnectionListener):
             with failpoints_around("send"):
                 sent.append(self._request_receipt("SEND", {**headers, "destination": destination}, body))
         return sent
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What this thread sends in the block is sent at its end, in one piece."""
+        try:
+            with self._transport.together():
+                yield
+        except _SEND_ERRORS as exc:
+            self.abort(LinkDown(f"cannot send to the broker at {self._parameters.address}: {exc}"))
 
     def announce(self, destinations: tuple[str, ...], body: str, headers: dict[str, str]) -> None:
         """As `send`, but return when the broker has confirmed each message."""

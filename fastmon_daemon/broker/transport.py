@@ -8,8 +8,9 @@ from __future__ import annotations
 import selectors
 import socket
 import ssl
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from stomp.connect import StompConnection12
 from stomp.transport import Transport
@@ -51,6 +52,8 @@ class StompTransport(Transport):
         """Whether the connection, with its TLS handshake, was ever established."""
         self.receive_error: OSError | None = None
         self._filter = FrameFilter()
+        self._held: dict[int, list[bytes]] = {}
+        """Thread -> frames that it sends together."""
         self._is_aborted = False
 
     def attempt_connection(self) -> None:
@@ -101,6 +104,25 @@ class StompTransport(Transport):
                 return b""
             self.last_byte_at = self._monotonic()
         return passed
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Send the frames of this thread in the block at its end, in one piece: each one would wake the broker."""
+        frames = self._held[threading.get_ident()] = []
+        try:
+            yield
+        finally:
+            del self._held[threading.get_ident()]
+            if frames:
+                self.send(b"".join(frames))
+
+    def send(self, encoded_frame: bytes) -> None:
+        """Send a frame, or keep it until the end of `together`."""
+        held = self._held.get(threading.get_ident())
+        if held is None:
+            super().send(encoded_frame)
+        else:
+            held.append(encoded_frame)
 
     def abort(self) -> None:
         """End the connection at once, from any thread: readers and writers wake. Sends no TLS close: it might block."""

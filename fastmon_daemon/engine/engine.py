@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -347,29 +348,41 @@ class Engine:
 
     def _make_calls(self, owner: StepExecution | BackgroundTask, calls: tuple[Callable[[], Any], ...]) -> None:
         """Runs in a pool: network only, no database."""
-        begun_at = self._config.clock.monotonic()
-        is_step = isinstance(owner, StepExecution)
-        is_row = owner.link not in PIPELINED
-        results: list[CallResult] = []
-        for number, call in enumerate(calls, start=1):
-            started_at = self._config.clock.monotonic()
-            try:
-                with failpoints_around("call"):
-                    answer = self._config.in_process_retry(call) if is_step else call()
-            except Exception as exc:  # noqa: BLE001 (the engine handles every failure)
-                answer = exc
-            if isinstance(answer, Sent):
-                answer.confirmed.add_done_callback(partial(self._confirmed, owner, answer.result, started_at))
-                continue
-            ended_at, unmade = self._config.clock.monotonic(), calls[number:] if is_row else ()
-            if isinstance(answer, Exception) or ended_at - begun_at > ROW_S or self.stopping.is_set():
-                results.append(CallResult(owner, answer, started_at, ended_at - started_at, unmade=unmade))
-                if is_row:
-                    break
-            else:
-                results.append(CallResult(owner, answer, started_at, ended_at - started_at, ends=not unmade))
+        if owner.link in PIPELINED:
+            with self._config.together():
+                results = [found for call in calls if (found := self._make_call(owner, call))]
+        else:
+            results = self._make_in_a_row(owner, calls)
         if results:
             self.inbox.deliver(*results)
+
+    def _make_in_a_row(
+        self, owner: StepExecution | BackgroundTask, calls: tuple[Callable[[], Any], ...]
+    ) -> list[CallResult]:
+        """Make *calls* until one fails, or until they have taken too long."""
+        results: list[CallResult] = []
+        end = self._config.clock.monotonic() + ROW_S
+        for number, call in enumerate(calls, start=1):
+            result, unmade = self._make_call(owner, call), calls[number:]
+            assert result is not None  # only the calls of `PIPELINED` are answered later
+            is_late = result.started_at + result.seconds > end
+            if not unmade or is_late or isinstance(result.answer, Exception) or self.stopping.is_set():
+                return [*results, replace(result, unmade=unmade)]
+            results.append(replace(result, ends=0))
+        return results
+
+    def _make_call(self, owner: StepExecution | BackgroundTask, call: Callable[[], Any]) -> CallResult | None:
+        """The result of one call; None: it is delivered when the call is confirmed."""
+        started_at = self._config.clock.monotonic()
+        try:
+            with failpoints_around("call"):
+                answer = self._config.in_process_retry(call) if isinstance(owner, StepExecution) else call()
+        except Exception as exc:  # noqa: BLE001 (the engine handles every failure)
+            answer = exc
+        if isinstance(answer, Sent):
+            answer.confirmed.add_done_callback(partial(self._confirmed, owner, answer.result, started_at))
+            return None
+        return CallResult(owner, answer, started_at, self._config.clock.monotonic() - started_at)
 
     def _confirmed(
         self, owner: StepExecution | BackgroundTask, result: StepResult, started_at: float, confirmed: Future[None]

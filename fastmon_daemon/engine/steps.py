@@ -10,11 +10,10 @@ import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
-
-from tenacity import Retrying
 
 from fastmon_daemon.base.clock import Clock, format_timestamp, parse_timestamp
 from fastmon_daemon.base.errors import ParentNotRegistered, PermanentError
@@ -67,8 +66,10 @@ class EngineConfig:
     steps: Mapping[str, Step]
     links: Mapping[str, str]
     """Step -> the link that its calls need; a step that is missing here needs none."""
-    in_process_retry: Retrying
-    """The immediate retries of a call before its failure counts."""
+    in_process_retry: Callable[[Call], StepResult | StepOutcome | Sent]
+    """Makes a call, with its immediate retries before its failure counts."""
+    together: Callable[[], AbstractContextManager[None]] = nullcontext
+    """What calls over a link of `PIPELINED` send in this context is sent at its end, in one piece."""
     late_rate: float = 0.0
     """Announcements of late STFs per second; 0: no limit."""
     clock: Clock = field(default_factory=Clock)

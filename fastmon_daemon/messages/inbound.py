@@ -35,6 +35,9 @@ RUN_ACTIVITY_TYPES = frozenset({"stf_gen"})
 STF_SEEN = "stf_seen"
 """The `kind` of a run event that does not come from the run control, but from a message about an STF."""
 
+_ANNOUNCEMENT = b'{"msg_type": "tf_file_registered", "event_id": "'
+"""How announcements begin. Seven come back for each STF that is announced: they are not worth parsing."""
+
 T = TypeVar("T")
 
 
@@ -98,7 +101,8 @@ def parse(body: str | bytes, *, namespace: str, agent_name: str = "") -> StfRead
 
     Raises: MalformedMessage with the reason, and nothing else, whatever the input.
     """
-    message = json_object(body)
+    is_announcement = isinstance(body, bytes) and body.startswith(_ANNOUNCEMENT)
+    message = {} if is_announcement else json_object(body)
     kind = message.get("msg_type")
     if not isinstance(kind, str) or kind not in STF_READY_TYPES | RUN_TYPES | RUN_ACTIVITY_TYPES:
         return IgnoredMessage("type")

@@ -10,15 +10,19 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from http.client import HTTPException, IncompleteRead, RemoteDisconnected
+from queue import Empty
 from typing import Any
 
 import requests
 from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPResponse
-from urllib3.exceptions import ClosedPoolError, ProtocolError, ReadTimeoutError
+from urllib3.exceptions import ProtocolError, ReadTimeoutError
+from urllib3.util.connection import is_connection_dropped
 
 from fastmon_daemon.monitor.transport import MAX_ANSWER_BYTES, Deadline, DeadlineAdapter, Incoming
 
+_FRESH_S = 0.5
+"""So soon after a response no server closes its connection for being idle, in seconds."""
 _RECEIVE_BYTES = 65536
 _STATUS = re.compile(rb"HTTP/1\.1 ([2-5][0-9]{2})(?: [^\r\n]*)?\r\n")
 _LENGTH = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -75,12 +79,8 @@ def send_on_kept(
     pool = adapter.pool_of_kept()
     if pool is None:
         return None
-    try:
-        connection = pool._get_conn()
-    except ClosedPoolError:
-        return None
-    if connection.sock is None:
-        pool._put_conn(connection)
+    connection = _take(pool, deadline.now())
+    if connection is None:
         return None
     try:
         return _exchange(pool, connection, method, request, deadline)
@@ -94,6 +94,21 @@ def send_on_kept(
         raise
 
 
+def _take(pool: Any, now: float) -> Any:
+    """A kept connection that its server has not closed; None if there is none."""
+    try:
+        connection = pool.pool.get_nowait()
+    except (Empty, AttributeError):  # AttributeError: the pool was closed
+        return None
+    # Looking whether it is closed takes a system call, in which another thread gets its turn.
+    if connection is not None and now - connection.used_at > _FRESH_S and is_connection_dropped(connection):
+        connection.close()
+    if connection is None or connection.sock is None:
+        pool._put_conn(connection)
+        return None
+    return connection
+
+
 class _EndedFirst(ProtocolError):
     """The server closed or reset the connection before the first byte of its response."""
 
@@ -101,7 +116,7 @@ class _EndedFirst(ProtocolError):
 def _exchange(pool: Any, connection: Any, method: str, request: bytes, deadline: Deadline) -> Incoming:
     sock, data = connection.sock, b""
     try:
-        deadline.limit(sock)
+        deadline.limit(connection)
         with suppress(BrokenPipeError, ConnectionResetError):  # the server may have answered before it closed
             sock.sendall(request)
         data = sock.recv(_RECEIVE_BYTES)
@@ -112,18 +127,19 @@ def _exchange(pool: Any, connection: Any, method: str, request: bytes, deadline:
             return _streamed(pool, connection, method, data, deadline)
         status, headers, body, length = plain
         while len(body) < length:
-            deadline.limit(sock)
+            deadline.limit(connection)
             part = sock.recv(_RECEIVE_BYTES)
             if not part:
                 raise IncompleteRead(bytes(body), length - len(body))
             body += part
-    except TimeoutError as exc:
+    except (TimeoutError, BlockingIOError) as exc:
         raise ReadTimeoutError(pool, "", "Read timed out.") from exc
     except (HTTPException, OSError) as exc:
         has_ended = not data and isinstance(exc, RemoteDisconnected | ConnectionResetError | BrokenPipeError)
         raise (_EndedFirst if has_ended else ProtocolError)("Connection aborted.", exc) from exc
     if len(body) > length or "close" in headers.get("connection", "").lower():
         connection.close()
+    connection.used_at = deadline.now()
     pool._put_conn(connection)
     return WholeResponse(status, _Headers(headers), bytes(body[:length]))
 

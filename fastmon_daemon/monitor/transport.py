@@ -11,6 +11,7 @@ import math
 import re
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -191,16 +192,27 @@ class Deadline:
     def __init__(self, left_s: float, read_s: float, monotonic: Callable[[], float]) -> None:
         self._at = monotonic() + left_s
         self._read_s = read_s
-        self._monotonic = monotonic
+        self.now = monotonic
 
-    def limit(self, sock: socket.socket) -> None:
-        """Let the next call of *sock* take no longer. Raises: TimeoutError if it is too late."""
-        left_s = self._at - self._monotonic()
+    def limit(self, connection: Any) -> None:
+        """Let the next call of the connection's socket take no longer: it raises BlockingIOError, or TimeoutError.
+
+        Without TLS the kernel watches the time: Python would need a system call more to send, and one to receive, and
+        in each of them another thread gets its turn. Raises: TimeoutError if it is too late.
+        """
+        left_s, sock = self._at - self.now(), connection.sock
         if left_s <= 0:
             raise TimeoutError(_TOO_LATE)
         most_s = min(left_s, self._read_s)
-        if sock.gettimeout() != most_s:  # setting it takes a system call, in which another thread gets its turn
-            sock.settimeout(most_s)
+        if type(sock) is not socket.socket:
+            if sock.gettimeout() != most_s:
+                sock.settimeout(most_s)
+        elif connection.limit_s != most_s or sock.gettimeout() is not None:
+            sock.settimeout(None)
+            timeval = struct.pack("ll", int(most_s), max(1, int(most_s % 1 * 1e6)))  # all zero: no limit
+            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                sock.setsockopt(socket.SOL_SOCKET, option, timeval)
+            connection.limit_s = most_s
 
     def response(self, connection: Any, method: str, data: bytes) -> Any:
         """The response to a request over *connection* that begins with *data*, which was read already."""
@@ -234,6 +246,10 @@ class _SendsOnce(HTTPConnection):
     """Sends the headers and the body of a request together: each part would wake the server."""
 
     _parts: list[bytes] | None = None
+    used_at = -math.inf
+    """When a response was last received, by `kept_connection`, in monotonic seconds."""
+    limit_s = 0.0
+    """The time that the kernel allows the socket, in seconds; see `Deadline`."""
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         self._parts = parts = list[bytes]()

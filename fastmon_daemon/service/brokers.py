@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -85,6 +86,10 @@ class Brokers:
         if self._sender is None:
             raise LinkDown(_NO_SENDER)
         return self._sender.send(body, event_id)
+
+    def together(self) -> AbstractContextManager[None]:
+        """See `BrokerConnection.together`."""
+        return self._sender.together() if self._sender else nullcontext()
 
     def announce(self, body: str, event_id: str) -> None:
         """See `BrokerConnection.announce`."""

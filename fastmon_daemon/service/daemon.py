@@ -268,6 +268,7 @@ class Daemon:
             ),
             links=self._links,
             in_process_retry=in_process_retry(self._stopping),
+            together=self._brokers.together,
             late_rate=self._settings.late_announce_rate,
             clock=self._clock,
         )
