@@ -16,6 +16,7 @@ from urllib3.exceptions import (
     HTTPError,
     IncompleteRead,
     InvalidChunkLength,
+    InvalidHeader,
     NewConnectionError,
     ProtocolError,
     ProxyError,
@@ -49,7 +50,8 @@ def transport_error(exc: Exception, where: str, trusted: str) -> FastmonError:
     if _is_local(exc) or about is not None:
         remedy = _CERTIFICATE_REMEDIES.get(getattr(about, "verify_code", None), _NAME_CA)
         return LinkBlocked(f"{where}: {reason_of(exc)}: {remedy} (trusted now: {trusted})")
-    if not isinstance(exc, requests.RequestException | HTTPError) or isinstance(exc, ValueError):
+    is_about_urls = isinstance(exc, ValueError) and not isinstance(exc, requests.exceptions.InvalidHeader)
+    if not isinstance(exc, requests.RequestException | HTTPError) or is_about_urls:
         # Some invalid proxy URLs end here. The exception's text may contain a part of the password: leave it out.
         no_pysocks = isinstance(exc, requests.exceptions.InvalidSchema) and "SOCKS" in str(exc)
         return LinkBlocked(f"{where}: {_NO_PYSOCKS if no_pysocks else f'{type(exc).__name__}: {_WRITE_URLS}'}")
@@ -87,7 +89,7 @@ def _is_about_certificates(exc: BaseException) -> bool:
 
 def _is_nonsense(exc: BaseException) -> bool:
     """Whether the server answered something that is no whole HTTP response."""
-    nonsense = (http.client.HTTPException, DecodeError, IncompleteRead, InvalidChunkLength)
+    nonsense = (http.client.HTTPException, DecodeError, IncompleteRead, InvalidChunkLength, InvalidHeader)
     return isinstance(exc, nonsense) and not isinstance(exc, http.client.RemoteDisconnected)
 
 

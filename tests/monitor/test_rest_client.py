@@ -150,6 +150,10 @@ def test_tls_on_one_side_only_blocks_the_link_with_the_remedy(scheme: str, raw: 
         (b"\x00\x01\x02\r\n\r\n", "not an HTTP response"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "the response was cut short"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[", "the response was cut short"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nContent-Length: 2\r\n\r\n[]",
+            "content-Length contained multiple unmatching values (9, 2)",
+        ),
         (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\nnonsense", "the response cannot be decompressed"),
     ],
 )
