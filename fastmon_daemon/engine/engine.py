@@ -348,7 +348,7 @@ class Engine:
 
     def _make_calls(self, owner: StepExecution | BackgroundTask, calls: tuple[Callable[[], Any], ...]) -> None:
         """Runs in a pool: network only, no database."""
-        if owner.link in PIPELINED:
+        if isinstance(owner, StepExecution) and owner.link in PIPELINED:
             with self._config.together():
                 results = [found for call in calls if (found := self._make_call(owner, call))]
         else:
@@ -364,7 +364,7 @@ class Engine:
         end = self._config.clock.monotonic() + ROW_S
         for number, call in enumerate(calls, start=1):
             result, unmade = self._make_call(owner, call), calls[number:]
-            assert result is not None  # only the calls of `PIPELINED` are answered later
+            assert result is not None  # only STFs have calls that are answered later
             is_late = result.started_at + result.seconds > end
             if not unmade or is_late or isinstance(result.answer, Exception) or self.stopping.is_set():
                 return [*results, replace(result, unmade=unmade)]

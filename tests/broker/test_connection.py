@@ -87,6 +87,41 @@ def test_announcements_of_many_threads_are_each_confirmed(server: BrokerThread, 
         assert server.call(lambda: server.broker.queue_depth(QUEUE)) == 80
 
 
+def test_messages_that_are_sent_together_arrive_in_one_piece(recorder: LinkRecorder) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        broker = FakeBroker(listening)
+        with running_link(parameters(broker.port, subscribe="", announce=(TOPIC,)), recorder) as link:
+            connection = broker.next_connection()
+            connection.recv(4096)
+            connection.sendall(b"CONNECTED\nversion:1.2\n\n\0")
+            assert recorder.next_change().up
+            with link.together():
+                sent = [link.send(BODY, f"id-{n}") for n in range(3)]
+                connection.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    connection.recv(4096)
+            connection.settimeout(DEADLINE_S)
+            frames = connection.recv(65536).split(b"\0")
+            assert [frame.count(b"id-") for frame in frames] == [1, 1, 1, 0]
+            connection.sendall(b"".join(b"RECEIPT\nreceipt-id:%d\n\n\0" % n for n in (1, 2, 3)))
+            for each in sent:
+                each.result(DEADLINE_S)
+            answer_frames(connection)
+        connection.close()
+
+
+def test_messages_that_cannot_be_sent_together_fail(server: BrokerThread, recorder: LinkRecorder) -> None:
+    with connected_link(parameters(server.port, announce=(QUEUE,)), recorder) as link:
+        with link.together():
+            sent = [link.send(BODY, f"id-{n}") for n in range(3)]
+            server.call(server.broker.drop_connections)
+            assert not recorder.next_change().up
+        for each in sent:
+            with pytest.raises(LinkDown):
+                each.result(DEADLINE_S)
+        assert server.call(lambda: server.broker.queue_depth(QUEUE)) == 0
+
+
 def test_messages_are_sent_while_none_before_them_is_confirmed(server: BrokerThread, recorder: LinkRecorder) -> None:
     with connected_link(parameters(server.port, announce=(TOPIC, QUEUE)), recorder) as link:
         server.broker.no_receipts = True

@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastmon_daemon.base.errors import MalformedMessage
-from fastmon_daemon.messages import IgnoredMessage, RunEvent, StfReady, parse, run_identity, run_number, sequence_in
+from fastmon_daemon.messages import (
+    IgnoredMessage,
+    RunEvent,
+    StfReady,
+    outbound_message,
+    parse,
+    run_identity,
+    run_number,
+    sequence_in,
+)
 
 READY = {
     "msg_type": "stf_ready", "namespace": "torre1", "filename": "swf.100014.000001.stf", "run_id": "100014",
@@ -136,6 +145,14 @@ def test_end_run_has_the_total_number_of_stfs() -> None:
 )
 def test_a_message_that_is_not_for_us_is_ignored_with_its_reason(body: str, reason: str) -> None:
     assert parse_body(body) == IgnoredMessage(reason)
+
+
+def test_an_announcement_is_ignored_by_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven come back for each STF."""
+    body, _ = outbound_message("tf_file_registered", "key", "fastmon-agent-ns-1", "2026-11-21T20:00:00+00:00", {})
+    assert parse_body(body) == IgnoredMessage("type")
+    monkeypatch.setattr("fastmon_daemon.messages.inbound.json_object", None)
+    assert parse_body(body.encode()) == IgnoredMessage("type")
 
 
 @pytest.mark.field("32")
