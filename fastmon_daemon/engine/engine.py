@@ -40,7 +40,7 @@ SPARE_S = 0.05
 """The same for results for which no STF waits: the next transaction takes them along, in seconds."""
 MAX_CLAIMS = 100
 """STFs that one transaction starts at most: thousands may be skipped in a row."""
-ROW_S = 0.03
+ROW_S = 0.02
 """So long a thread makes the calls of an STF in a row, in seconds; it then returns those that remain."""
 QUEUED_CALLS = {ANNOUNCEMENTS: 8}
 """Link -> calls that may wait at its other side: for a broker those of one STF, else `QUEUED_BY_DEFAULT`."""

@@ -165,24 +165,27 @@ class InFlight(dict[int, StepExecution]):
         if not rooms:
             return
         fresh, late = deque[StepExecution](), deque[StepExecution]()
+        kinds = set[bool]()
         for each in self.values():
+            kinds.add(each.is_late)
             if each.waiting and each.link in rooms:
                 (late if each.is_late else fresh).append(each)
         while rooms and (fresh or late):
             # Three of fresh STFs, then one of a late one, each in the order in which their steps began.
             is_turn_of_late = self._turns % OLDEST_EVERY == OLDEST_EVERY - 1
             execution = late.popleft() if late and (is_turn_of_late or not fresh) else fresh.popleft()
-            others = len(fresh) + len(late)
+            # A fresh STF among late ones must not wait for the end of a row, neither theirs nor its own.
+            others = len(fresh) + len(late) if len(kinds) == 1 else None
             if rows := self._rows(execution, rooms.get(execution.link, 0), others):
                 yield execution, rows
                 rooms[execution.link] -= self._places(execution.link, rows)
                 rooms = {link: room for link, room in rooms.items() if room > 0}
 
-    def _rows(self, execution: StepExecution, room: int, others: int) -> list[list[Call]]:
+    def _rows(self, execution: StepExecution, room: int, others: int | None) -> list[list[Call]]:
         """Start the next calls of *execution*: that was its turn. *others* wait for a turn of theirs.
 
         If its share of the places is less than its calls, each of its threads makes several: another one would cost
-        more than it would gain.
+        more than it would gain. None: each makes one.
         """
         link = execution.link
         if execution.retrying:
@@ -191,6 +194,8 @@ class InFlight(dict[int, StepExecution]):
             return []
         if link in PIPELINED:
             rows = [execution.next_calls(room)]
+        elif others is None:
+            rows = [[call] for call in execution.next_calls(room)]
         else:
             calls = execution.next_calls(len(execution.waiting))
             count = max(1, min(len(calls), room // (others + 1)))

@@ -36,8 +36,8 @@ def finish(testbed: FakeTestbed, engine: Engine, pool: Slow) -> None:
 
 
 def rows(pool: Slow) -> list[int]:
-    """How many calls each thread makes."""
-    return [len(arguments[1]) for _, arguments in pool.waiting]
+    """How many registrations each thread makes."""
+    return [len(calls) for _, (owner, calls) in pool.waiting if owner.link == "monitor"]
 
 
 def test_the_calls_of_a_single_stf_run_side_by_side(testbed: FakeTestbed) -> None:
@@ -55,6 +55,22 @@ def test_the_calls_of_stfs_are_shared_out_among_the_places(testbed: FakeTestbed)
     finish(testbed, engine, pool)
     assert {named(outbox, name).state for name in names} == {"completed"}
     assert set(testbed.monitor.posts.values()) == {1}
+
+
+def test_a_fresh_stf_among_late_ones_waits_for_no_row(testbed: FakeTestbed) -> None:
+    outbox, pool = testbed.outbox(), Slow()
+    late = [testbed.receive(outbox, n) for n in range(1, 5)]
+    testbed.time.pass_(minutes=10)
+    fresh = testbed.receive(outbox, 9)
+    engine = testbed.engine(outbox, workers=5, pool=pool)
+    engine.tick(0)
+    while named(outbox, fresh).state != "completed":
+        assert set(rows(pool)) <= {1}
+        pool.go_on()
+        testbed.time.pass_(seconds=SPARE_S)
+        engine.tick(0)
+    finish(testbed, engine, pool)
+    assert {named(outbox, name).state for name in late} == {"completed"}
 
 
 def test_a_row_ends_at_a_failure_and_the_stf_is_tried_again(testbed: FakeTestbed) -> None:
