@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -116,8 +116,8 @@ class InFlight(dict[int, StepExecution]):
     def __init__(self, limits: Mapping[str, ConcurrencyLimit]) -> None:
         super().__init__()
         self._limits = limits
-        self._turns = 0
-        """How often an STF could make calls."""
+        self._turns: Counter[str] = Counter()
+        """Link -> how often an STF could make calls."""
 
     @property
     def call_count(self) -> int:
@@ -158,28 +158,27 @@ class InFlight(dict[int, StepExecution]):
 
         *unstored*: link -> results that count as calls in flight. The calls in one list are for one thread, in a row.
         """
-        rooms: dict[str, int] = {}
         for link, limit in self._limits.items():
-            if (room := limit.limit - limit.in_flight - unstored.get(link, 0)) > 0:
-                rooms[link] = room
-        if not rooms:
-            return
+            room = limit.limit - limit.in_flight - unstored.get(link, 0)
+            if room > 0:
+                yield from self._start_calls_of(link, room)
+
+    def _start_calls_of(self, link: str, room: int) -> Iterator[tuple[StepExecution, list[list[Call]]]]:
+        """Three of fresh STFs, then one of a late one, each in the order in which their steps began."""
         fresh, late = deque[StepExecution](), deque[StepExecution]()
         kinds = set[bool]()
         for each in self.values():
             kinds.add(each.is_late)
-            if each.waiting and each.link in rooms:
+            if each.waiting and each.link == link:
                 (late if each.is_late else fresh).append(each)
-        while rooms and (fresh or late):
-            # Three of fresh STFs, then one of a late one, each in the order in which their steps began.
-            is_turn_of_late = self._turns % OLDEST_EVERY == OLDEST_EVERY - 1
+        while room > 0 and (fresh or late):
+            is_turn_of_late = self._turns[link] % OLDEST_EVERY == OLDEST_EVERY - 1
             execution = late.popleft() if late and (is_turn_of_late or not fresh) else fresh.popleft()
             # A fresh STF among late ones must not wait for the end of a row, neither theirs nor its own.
             others = len(fresh) + len(late) if len(kinds) == 1 else None
-            if rows := self._rows(execution, rooms.get(execution.link, 0), others):
+            if rows := self._rows(execution, room, others):
                 yield execution, rows
-                rooms[execution.link] -= self._places(execution.link, rows)
-                rooms = {link: room for link, room in rooms.items() if room > 0}
+                room -= self._places(link, rows)
 
     def _rows(self, execution: StepExecution, room: int, others: int | None) -> list[list[Call]]:
         """Start the next calls of *execution*: that was its turn. *others* wait for a turn of theirs.
@@ -201,7 +200,7 @@ class InFlight(dict[int, StepExecution]):
             count = max(1, min(len(calls), room // (others + 1)))
             rows = [calls[number::count] for number in range(count)]
         places = self._places(link, rows)
-        self._turns += 1
+        self._turns[link] += 1
         self._limits[link].started(places)
         execution.places += places
         return rows
