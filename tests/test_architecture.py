@@ -43,7 +43,7 @@ MODULES_IN_ORDER = {
     "presence": "stuck identity periodic_worker assessment health heartbeat log_shipping stage_rows lost_ids stages "
     "status agent",
     "intake": "found_files seen_file_cache watcher foreign_namespaces shared_queue handler",
-    "reconciler": "config verdict downtime finishing unknown_runs backfill comparing reconciler",
+    "reconciler": "config verdict downtime finishing unknown_runs backfill listing comparing reconciler",
     "inspection": "inspector liveness metrics endpoints bounded_server http_server",
     "actions": "control_socket operator_actions daemon_state",
     "service": "process clients brokers factories offline_reconcile live_settings status_line daemon",

@@ -350,7 +350,7 @@ class Engine:
         pool.submit(self._make_calls, owner, calls)
 
     def _make_calls(self, owner: StepExecution | BackgroundTask, calls: Iterable[Callable[[], Any]]) -> None:
-        """Runs in a pool: network only, no database."""
+        """Runs in a pool: the calls of STFs do not use the database, and background tasks at most read it."""
         for call in calls:
             started_at = self._config.clock.monotonic()
             try:

@@ -128,16 +128,23 @@ class RestClient:
         *,
         slack_s: float = 0.0,
         most: int = MAX_ROWS,
+        between_chunks: Callable[[], object] = lambda: None,
     ) -> int | None:
         """As `get`, but pass the rows of a list to *take*, as `rows_to` does; return the total with which it begins."""
-        total: int | None = self.get(path, query, lambda count: count, slack_s, self.rows_to(take, most))
+        read = self.rows_to(take, most, between_chunks)
+        total: int | None = self.get(path, query, lambda count: count, slack_s, read)
         return total
 
-    def rows_to(self, take: Callable[[Any], object], most: int = MAX_ROWS) -> Callable[[requests.Response], str]:
+    def rows_to(
+        self,
+        take: Callable[[Any], object],
+        most: int = MAX_ROWS,
+        between_chunks: Callable[[], object] = lambda: None,
+    ) -> Callable[[requests.Response], str]:
         """A reader for `request` that passes the rows of a list to *take* as they arrive.
 
         It ends early if *take* returns False, or after *most* rows, if that is less than `MAX_ROWS`. Its text is the
-        total with which a page begins, or null.
+        total with which a page begins, or null. *between_chunks* is called before it waits for further rows.
 
         The reader raises: OutcomeUnknown for more than `MAX_ROWS` rows; UnreadableRow if *take* does.
         """
@@ -145,7 +152,7 @@ class RestClient:
         def read(response: requests.Response) -> str:
             if not is_success(response):
                 return read_body(response)
-            stream = RowStream(response, self._redact)
+            stream = RowStream(response, self._redact, between_chunks)
             for number, row in enumerate(stream, 1):
                 if take(row) is False or number == most < MAX_ROWS:
                     break

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
-from fastmon_daemon.monitor import StfFile, StfListing
+from fastmon_daemon.monitor import StfFile
 
 _MIN_PAUSE_S = 1.0
 _UNANSWERED_S = 60.0
@@ -55,15 +54,22 @@ class ReconcilerIntervals:
 
 @dataclass(frozen=True, slots=True)
 class RunListing:
-    """The answer to a poll."""
+    """The monitor's list of a run, compared with the database while it was read."""
 
-    stfs: StfListing
-    ended_at: str | None
+    count: int
+    """Listed STFs."""
+    absent: set[str]
+    """Those that were not known then."""
+    new: list[StfFile]
+    """Those of them that were not being recovered either; not all of them, if there are too many."""
+    unlisted: set[str]
+    """STFs with registered TF files that it should list."""
+    run_key: int | None
+    """The monitor's primary key of the run, if its rows have one."""
+    ended_at: str | None = None
     """The end time in the monitor's row of the run, if it was requested."""
-    seconds: float
+    seconds: float = 0.0
     """Duration of the poll."""
-    asked_at: datetime
-    """What was registered before is in the list."""
 
 
 @dataclass(slots=True)

@@ -57,7 +57,7 @@ def test_nothing_is_stored_or_missed_while_disk_space_is_short(harness: Harness)
     harness.disk_is_short = True  # the messages of 2 and 3 wait at the broker
     harness.pass_time(60)
     assert harness.known() == [file_name(1)]
-    reconcile = harness.reconciler.reconcile("100014", "ns", harness.monitor.stf_files(100014), "alice")
+    reconcile = harness.reconcile("alice")
     with pytest.raises(StorageUnavailable, match="make room"):
         reconcile(harness.live_outbox, harness.time.at)
     harness.disk_is_short = False
