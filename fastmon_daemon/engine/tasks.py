@@ -146,15 +146,19 @@ class InFlight(dict[int, StepExecution]):
     def ready(self) -> Iterator[StepExecution]:
         """The executions that have calls to make, in the order of their turns.
 
-        Three of fresh STFs, then one of a late one, each in the order in which their steps began.
+        Three of the newest of the fresh STFs, then one of a late one, or of the oldest; late ones in the order in which
+        their steps began.
         """
-        fresh, late = deque[StepExecution](), deque[StepExecution]()
-        for each in self.values():
-            if each.waiting:
-                (late if each.is_late else fresh).append(each)
-        while fresh or late:
-            is_turn_of_late = self._turns % OLDEST_EVERY == OLDEST_EVERY - 1
-            yield late.popleft() if late and (is_turn_of_late or not fresh) else fresh.popleft()
+        waiting = [each for each in self.values() if each.waiting]
+        fresh = sorted((each for each in waiting if not each.is_late), key=lambda each: each.stf.born_at)
+        order, late_left = deque([*(each for each in waiting if each.is_late), *fresh]), len(waiting) - len(fresh)
+        while order:
+            is_turn_of_oldest = self._turns % OLDEST_EVERY == OLDEST_EVERY - 1
+            if is_turn_of_oldest or len(order) == late_left:
+                late_left -= late_left > 0
+                yield order.popleft()
+            else:
+                yield order.pop()
 
     def start_calls(self, execution: StepExecution, most: int) -> list[Call]:
         """Take the next calls of *execution*, *most* at most, and count them as in flight: that was its turn."""
