@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -384,6 +385,7 @@ class Daemon:
         _start_startup_probe(self.monitor, self.inbox.report_link)
         if self._watching is not None:
             self._watching.start()
+        gc.freeze()  # what was made until now stays: a full collection would stop all threads for 30 ms to look at it
         while not shutdown.to_stop:
             self.engine.tick()
             if shutdown.take_reload():
