@@ -56,8 +56,8 @@ Written by `make bench`; do not edit.
   broker, and two commits before the last announcement. With a near monitor the time is CPU: seven registrations, of
   both sides, on the same cores.
 - **Fresh STFs while a backlog drains** make their calls first, but share connections, processors and commits with it:
-  each call waits for those in flight. A poll of the run reads the list of all its STFs, which keeps the daemon and
-  the embedded monitor busy for a moment: a p99 of few STFs is the one that met it.
+  each call waits for those in flight. When the daemon starts, it reads the list of all STFs of the run, which keeps
+  it and the embedded monitor busy for a moment: a p99 of few STFs is one that met it.
 - **Throughput with a near monitor** is bound by the processors, which daemon, monitor and broker share.
 
 ## Growth

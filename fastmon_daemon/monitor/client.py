@@ -168,6 +168,22 @@ class MonitorClient(RestClient):
             logger.warning("run {}: the monitor lists a row that names no STF: {}{}", run_number, first, others)
         return StfListing(page.names, page.new, page.run_key)
 
+    def stf_count(self, run_number: int) -> tuple[int, int | None]:
+        """How many STFs the monitor lists for the run, and its primary key of the run, if it lists any.
+
+        Raises: LinkDown, LinkBlocked, TransientError.
+        """
+        keys: list[int | None] = []
+        query = {"run_number": str(run_number), "limit": "1"}
+        total = self.get_rows(STF_FILES, query, lambda row: keys.append(run_key_in(row)), most=1)
+        return self._counted(run_number, total), next(iter(keys), None)
+
+    @staticmethod
+    def _counted(run_number: int, total: int | None) -> int:
+        if total is None or total > MAX_ROWS:
+            raise MeaninglessAnswer(f"the monitor counts {total} STFs in run {run_number}: expected 0 to {MAX_ROWS}")
+        return total
+
     def tf_files(self, stf_filename: str) -> list[TfFile]:
         """The TF files that are registered for an STF."""
         found = self._tf_files({"stf_filename": stf_filename})
@@ -245,9 +261,7 @@ class MonitorClient(RestClient):
         slack_s = limit * _SLACK_PER_ROW_S
         total = self.get_rows(STF_FILES, query, page.take, slack_s=slack_s, between_chunks=page.sift)
         page.sift()
-        if total is None or total > MAX_ROWS:
-            raise MeaninglessAnswer(f"the monitor counts {total} STFs in run {run_number}: expected 0 to {MAX_ROWS}")
-        return total, page
+        return self._counted(run_number, total), page
 
 
 class _StfPage:

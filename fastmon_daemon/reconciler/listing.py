@@ -1,4 +1,4 @@
-"""Reads the monitor's list of a run and compares it with the database, in the thread of the call.
+"""Reads the monitor's list of a run, or its count, and compares it with the database, in the thread of the call.
 
 However long the list and the run are, the engine's thread does not wait for it. Of the STFs that are known, only the
 listed names are in memory, while the list is read.
@@ -7,11 +7,11 @@ listed names are in memory, while the list is read.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
 
-from fastmon_daemon.outbox import open_for_reading, storage_errors
+from fastmon_daemon.outbox import OutboxReader, RunRow, open_for_reading, storage_errors
 from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.runs.poll_state import RunListing
 
@@ -25,6 +25,23 @@ class RunLister:
         self._room = room
         self._one_at_a_time = threading.Lock()
 
+    def count(self, row: RunRow, number: int) -> RunListing | None:
+        """The count of the run's STFs, if there are as many as we know; else None.
+
+        Raises: as `read`.
+        """
+        count, run_key = self._config.monitor.stf_count(number)
+        with self._database() as reports:
+            known = reports.runs.stored_count(row)
+        listing = RunListing(count, absent=set(), new=[], unlisted=set(), run_key=run_key, is_whole=False)
+        return listing if count == known else None
+
+    @contextmanager
+    def _database(self) -> Iterator[OutboxReader]:
+        path = self._config.database
+        with storage_errors(path), closing(open_for_reading(path)) as reports:
+            yield reports
+
     def read(
         self, key: tuple[str, str], number: int, recovering: set[str], asked_at: datetime, at_least: int = 0
     ) -> RunListing:
@@ -35,11 +52,7 @@ class RunLister:
         Raises: LinkDown, LinkBlocked, TransientError; StorageError if the database cannot be read.
         """
         config, absent = self._config, set[str]()
-        with (
-            self._one_at_a_time,
-            storage_errors(config.database),
-            closing(open_for_reading(config.database)) as reports,
-        ):
+        with self._one_at_a_time, self._database() as reports:
 
             def new_of(names: Collection[str]) -> set[str]:
                 unknown = reports.runs.unknown_names(*key, names)

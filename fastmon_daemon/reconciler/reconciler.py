@@ -60,6 +60,8 @@ class Reconciler:
             with outbox.transaction():
                 outbox.runs.schedule_all(now, but=self._config.run_chart.leads_to(COMPLETE))
             self._poll_all.clear()
+            for run in self._runs.all():
+                run.poll_state.listed_at = -math.inf
             self._unknown_runs.poll_soon()
         try:
             self._config.refuse_if_short()
@@ -105,7 +107,7 @@ class Reconciler:
                 self._cannot_poll(outbox, row)
             elif self._may_poll(run):
                 run.poll_state.is_polling = True
-                yield self._poll(row, number, run)
+                yield self._poll(outbox, row, number, run)
 
     def _cannot_poll(self, outbox: Outbox, row: RunRow) -> None:
         if row.reconcile_error != NO_NUMBER:
@@ -121,15 +123,27 @@ class Reconciler:
             and sum(each.poll_state.is_polling for each in self._runs.all()) < MAX_POLLS
         )
 
-    def _poll(self, row: RunRow, number: int, run: TrackedRun) -> BackgroundTask:
+    def _may_count(self, outbox: Outbox, row: RunRow, run: TrackedRun, now: float) -> bool:
+        """Whether it is enough for a poll of an open run to count its STFs: the list of a long run takes much time.
+
+        As many as we know, without a gap in their sequence, can be others only if one was missed after the last, and
+        one that we know is not registered: the next list shows that, after some minutes or at the end of the run.
+        """
+        is_settled = not (row.nameless or row.absent or row.unlisted or run.claims or run.is_recovering)
+        is_recent = now - run.poll_state.listed_at < self._config.intervals.max_pause_s
+        return is_settled and is_recent and outbox.runs.stored_count(row) >= (row.last_sequence or math.inf)
+
+    def _poll(self, outbox: Outbox, row: RunRow, number: int, run: TrackedRun) -> BackgroundTask:
         config, poll_state, recovering = self._config, run.poll_state, run.recovering
         asked_at, asked_on = config.clock.monotonic(), config.clock.now()
         is_open = config.run_chart.may(row.state, END_RUN)
+        may_count = is_open and self._may_count(outbox, row, run, asked_at)
         asks_end = config.polls_all_runs and is_open and asked_at - poll_state.end_asked >= config.intervals.open_run_s
 
         def call() -> RunListing:
             started_at = config.clock.monotonic()  # the call may have waited in the pool's queue
-            listing = self._lister.read(
+            listing = self._lister.count(row, number) if may_count else None
+            listing = listing or self._lister.read(
                 (row.namespace, row.run), number, recovering, asked_on, at_least=row.monitor_count or 0
             )
             if config.peers.shares or run.claims:

@@ -70,6 +70,8 @@ class RunListing:
     """The end time in the monitor's row of the run, if it was requested."""
     seconds: float = 0.0
     """Duration of the poll."""
+    is_whole: bool = True
+    """False: the STFs were only counted, and are as many as are known."""
 
 
 @dataclass(slots=True)
@@ -80,6 +82,8 @@ class RunPollState:
     not_before: float = -math.inf
     end_asked: float = -math.inf
     """When the monitor was last asked for the end of the run."""
+    listed_at: float = -math.inf
+    """When the whole list was last compared."""
     since_s: float = 0.0
     """Seconds between the last two answered polls."""
     _at: float = 0.0
@@ -153,4 +157,5 @@ class RunPollState:
         if self._ended_since is not None:  # an outage of the monitor does not count
             self._ended_since += max(0.0, now - max(self._at, self.not_before) - _UNANSWERED_S)
         self.since_s, self._at = now - self._at, now
+        self.listed_at = now if listing.is_whole else self.listed_at
         self.not_before = now + min(_POLL_DURATION_FACTOR * listing.seconds, intervals.max_pause_s)

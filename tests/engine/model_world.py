@@ -72,6 +72,10 @@ class FaultyMonitor(FakeMonitor):
         self.probe()
         return listing_of(self.known.values(), new_of, most)
 
+    def stf_count(self, _run_number: int) -> tuple[int, int | None]:
+        self.probe()
+        return len(self.known), 77 if self.known else None
+
     def run_numbers(self) -> list[int]:
         return [100014]
 

@@ -180,6 +180,22 @@ def test_only_new_rows_are_read_whole_and_not_too_many(
     assert listed.run_key == 77
 
 
+@pytest.mark.parametrize(("listed", "run_key"), [([{**stf_row(0), "run": 77}], 77), ([stf_row(0)], None), ([], None)])
+def test_the_stfs_of_a_run_are_counted(
+    server: Server, monitor: MonitorClient, listed: list[dict[str, object]], run_key: int | None
+) -> None:
+    server.script = [says(200, {"count": 5, "next": None, "previous": None, "results": listed})]
+    assert monitor.stf_count(7) == (5, run_key)
+    assert server.request_lines == ["GET /swf-monitor/api/stf-files/?run_number=7&limit=1"]
+
+
+@pytest.mark.parametrize("content", [[stf_row(0)], {"results": []}, {"count": 200_001, "results": [stf_row(0)]}])
+def test_a_list_that_tells_no_possible_count_is_none(server: Server, monitor: MonitorClient, content: object) -> None:
+    server.script = [says(200, content)]
+    with pytest.raises(MeaninglessAnswer, match="the monitor counts"):
+        monitor.stf_count(7)
+
+
 def test_a_number_beyond_the_range_of_floats_in_a_row_becomes_null(server: Server, monitor: MonitorClient) -> None:
     row = json.dumps({**stf_row(0), "metadata": {"start": "BIG"}}).replace('"BIG"', "1e999")
     server.script = [says(200, f'{{"count": 1, "results": [{row}]}}')]

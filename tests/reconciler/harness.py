@@ -40,6 +40,8 @@ class RunsMonitor(FakeMonitor):
         self.stfs: dict[str, StfFile] = {}
         self.ended_at: str | None = None
         self.polls = 0
+        self.counts = 0
+        """Polls that asked for the count alone."""
         self.lookups: list[str] = []
         self.list_trouble: Exception | None = None
         self.end_trouble: Exception | None = None
@@ -55,6 +57,14 @@ class RunsMonitor(FakeMonitor):
         if self.list_trouble:
             raise self.list_trouble
         return listing_of(self.stfs.values() if run_number == 100014 else (), new_of, most)
+
+    def stf_count(self, run_number: int) -> tuple[int, int | None]:
+        self.polls += 1
+        self.counts += 1
+        self.probe()
+        if self.list_trouble:
+            raise self.list_trouble
+        return len(self.stfs) if run_number == 100014 else 0, 77 if self.stfs else None
 
     def run_numbers(self) -> list[int]:
         self.run_listings += 1
