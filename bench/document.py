@@ -48,17 +48,16 @@ Written by `make bench`; do not edit.
 
 {missing}A goal that is missed is missed on this machine in this run. What the figures consist of:
 
-- **CPU an STF.** The engine's thread takes almost half: statements, transitions, results. Seven registrations and seven
-  announcements take two fifths; the intake, with the seven announcements that come back to whoever subscribes to the
-  topic, an eighth. Of the bare loop the seven POSTs are the most, 0.32 ms each: the daemon sends requests over kept
-  connections without requests and urllib3 (`monitor/kept_connection.py`), and needs a sixth of that. With all on, three
-  calls for the stage of an STF come on top.
+- **CPU an STF.** Seven registrations are the largest part: urllib3 and http.client, as in the POSTs of the bare loop.
+  Then the engine's thread: statements, transitions, results that pass from thread to thread. The intake, with the seven
+  announcements that come back to whoever subscribes to the topic, is about an eighth. With all on, three calls for the
+  stage of an STF come on top.
 - **Idle latency.** Two round trips to the monitor (the first registration alone, then six together), one to the
   broker, and two commits before the last announcement. With a near monitor the time is CPU: seven registrations, of
   both sides, on the same cores.
 - **Fresh STFs while a backlog drains** make their calls first, but share connections, processors and commits with it:
-  each call waits for those in flight. A poll of the run reads the list of all its STFs, which keeps the daemon and
-  the embedded monitor busy for a moment: a p99 of few STFs is the one that met it.
+  each call waits for those in flight. When the daemon starts, it reads the list of all STFs of the run, which keeps
+  it and the embedded monitor busy for a moment: a p99 of few STFs is one that met it.
 - **Throughput with a near monitor** is bound by the processors, which daemon, monitor and broker share.
 
 ## Growth

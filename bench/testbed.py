@@ -5,6 +5,7 @@ The parent calls the methods of `MeasuredTestbed` through a pipe.
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import threading
@@ -67,6 +68,7 @@ class MeasuredTestbed:
                 store.create(STF_FILES, {"run": self._runs[run], "stf_filename": stf_name(run, sequence)})
 
         self._thread.call(add)
+        gc.freeze()  # the rows stay: a full collection would stop broker and monitor for 0.1 s to look at them
 
     def publish(self, run: int, first: int, last: int, rate_hz: float | None = None) -> None:
         """Publish `stf_ready` of these STFs: all at once, or at *rate_hz*, then in the background."""

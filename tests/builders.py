@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -83,11 +83,15 @@ class Slow(Executor):
             fn(*args)
 
 
-def listing_of(stfs: Iterable[StfFile], known: Container[str] = (), most: int | None = None) -> StfListing:
+NewOf = Callable[[Collection[str]], Container[str]]
+
+
+def listing_of(stfs: Iterable[StfFile], new_of: NewOf = lambda names: names, most: int | None = None) -> StfListing:
     """The answer of `MonitorClient.stf_files` if the monitor lists *stfs*."""
-    rows = list(stfs)
-    new = [stf for stf in rows if stf.stf_filename not in known]
-    return StfListing({stf.stf_filename for stf in rows}, new[:most], next((stf.run_key for stf in rows), None))
+    rows = {stf.stf_filename: stf for stf in stfs}
+    names = new_of(rows.keys())
+    new = [stf for name, stf in rows.items() if name in names]
+    return StfListing({*rows}, new[:most], next((stf.run_key for stf in rows.values()), None))
 
 
 class FakeMonitor:

@@ -34,8 +34,7 @@ MODULES_IN_ORDER = {
     "statechart": "machine diagram",
     "messages": "fields accepted inbound outbound",
     "broker": "parameters frame_filter transport unacked_buffer session connector connection probe",
-    "monitor": "responses rows failures transport kept_connection row_stream rest_client client agent_client "
-    "directory stf_registrar",
+    "monitor": "responses rows failures transport row_stream rest_client client agent_client directory stf_registrar",
     "outbox": "sqlite_errors run_merging schema models queries outages retention stage_reports acts periods runs "
     "reader store counting file_checks lock database disk_space integrity backup pruner",
     "runs": "run_events poll_state peers tracked_runs",
@@ -44,7 +43,7 @@ MODULES_IN_ORDER = {
     "presence": "stuck identity periodic_worker assessment health heartbeat log_shipping stage_rows lost_ids stages "
     "status agent",
     "intake": "found_files seen_file_cache watcher foreign_namespaces shared_queue handler",
-    "reconciler": "config verdict downtime finishing unknown_runs backfill comparing reconciler",
+    "reconciler": "config verdict downtime finishing unknown_runs backfill listing comparing reconciler",
     "inspection": "inspector liveness metrics endpoints bounded_server http_server",
     "actions": "control_socket operator_actions daemon_state",
     "service": "process clients brokers factories offline_reconcile live_settings status_line daemon",

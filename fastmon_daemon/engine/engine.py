@@ -347,7 +347,7 @@ class Engine:
         pool.submit(self._make_calls, owner, calls)
 
     def _make_calls(self, owner: StepExecution | BackgroundTask, calls: tuple[Callable[[], Any], ...]) -> None:
-        """Runs in a pool: network only, no database."""
+        """Runs in a pool: the calls of STFs do not use the database, and background tasks at most read it."""
         if isinstance(owner, StepExecution) and owner.link in PIPELINED:
             with self._config.together():
                 results = [found for call in calls if (found := self._make_call(owner, call))]

@@ -164,19 +164,22 @@ class InFlight(dict[int, StepExecution]):
                 yield from self._start_calls_of(link, room)
 
     def _start_calls_of(self, link: str, room: int) -> Iterator[tuple[StepExecution, list[list[Call]]]]:
-        """Three of fresh STFs, then one of a late one, each in the order in which their steps began."""
-        fresh, late = deque[StepExecution](), deque[StepExecution]()
-        kinds = set[bool]()
-        for each in self.values():
-            kinds.add(each.is_late)
-            if each.waiting and each.link == link:
-                (late if each.is_late else fresh).append(each)
-        while room > 0 and (fresh or late):
-            is_turn_of_late = self._turns[link] % OLDEST_EVERY == OLDEST_EVERY - 1
-            execution = late.popleft() if late and (is_turn_of_late or not fresh) else fresh.popleft()
+        """Three of the newest of the fresh STFs, then one of a late one, or of the oldest.
+
+        Late ones take their turns in the order in which their steps began.
+        """
+        waiting = [each for each in self.values() if each.waiting and each.link == link]
+        fresh = sorted((each for each in waiting if not each.is_late), key=lambda each: each.stf.born_at)
+        order, late_left = deque([*(each for each in waiting if each.is_late), *fresh]), len(waiting) - len(fresh)
+        has_both = len({each.is_late for each in self.values()}) > 1
+        while room > 0 and order:
+            if self._turns[link] % OLDEST_EVERY == OLDEST_EVERY - 1 or len(order) == late_left:
+                late_left -= late_left > 0
+                execution = order.popleft()
+            else:
+                execution = order.pop()
             # A fresh STF among late ones must not wait for the end of a row, neither theirs nor its own.
-            others = len(fresh) + len(late) if len(kinds) == 1 else None
-            if rows := self._rows(execution, room, others):
+            if rows := self._rows(execution, room, None if has_both else len(order)):
                 yield execution, rows
                 room -= self._places(link, rows)
 

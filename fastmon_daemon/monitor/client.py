@@ -5,9 +5,10 @@ It must not know the outbox, the statecharts or how TFs are sampled.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from loguru import logger
@@ -62,7 +63,7 @@ class StfListing:
 
     names: set[str]
     new: list[StfFile]
-    """Those that the caller did not know; not all of them, if there are too many."""
+    """Those that are new to the caller; not all of them, if there are too many."""
     run_key: int | None = None
     """The monitor's primary key of the run, if its rows have one."""
 
@@ -140,19 +141,24 @@ class MonitorClient(RestClient):
             raise MeaninglessAnswer(f"{where}, which it does not have: {exc}") from exc
 
     def stf_files(
-        self, run_number: int, at_least: int = 0, known: Container[str] = (), most: int = MAX_ROWS
+        self,
+        run_number: int,
+        at_least: int = 0,
+        new_of: Callable[[Collection[str]], Container[str]] = lambda names: names,
+        most: int = MAX_ROWS,
     ) -> StfListing:
         """All STFs that the monitor lists for the run; *at_least*: how many are expected.
 
-        Of those that are not *known*, *most* are read whole: a list of many rows must not fill the memory.
+        *new_of* returns which of some names are new, and is called several times while the rows arrive. Of the new
+        ones, *most* are read whole: a list of many rows must not fill the memory.
 
         Raises: LinkDown, LinkBlocked; TransientError if the list changed meanwhile, or a long one timed out.
         """
         limit = max(_PAGE, at_least + _PAGE // 2)
-        count, page = self._stf_page(run_number, limit, known, most)
+        count, page = self._stf_page(run_number, limit, new_of, most)
         if count >= limit:
             # The order is undefined, so pages could overlap: request everything at once, with room to grow.
-            count, page = self._stf_page(run_number, count + _PAGE, known, most)
+            count, page = self._stf_page(run_number, count + _PAGE, new_of, most)
         listed = len(page.names) + page.nameless
         if listed != count:
             raise TransientError(f"the monitor counts {count} STFs in run {run_number} but lists {listed}")
@@ -161,6 +167,22 @@ class MonitorClient(RestClient):
             first = page.first_nameless
             logger.warning("run {}: the monitor lists a row that names no STF: {}{}", run_number, first, others)
         return StfListing(page.names, page.new, page.run_key)
+
+    def stf_count(self, run_number: int) -> tuple[int, int | None]:
+        """How many STFs the monitor lists for the run, and its primary key of the run, if it lists any.
+
+        Raises: LinkDown, LinkBlocked, TransientError.
+        """
+        keys: list[int | None] = []
+        query = {"run_number": str(run_number), "limit": "1"}
+        total = self.get_rows(STF_FILES, query, lambda row: keys.append(run_key_in(row)), most=1)
+        return self._counted(run_number, total), next(iter(keys), None)
+
+    @staticmethod
+    def _counted(run_number: int, total: int | None) -> int:
+        if total is None or total > MAX_ROWS:
+            raise MeaninglessAnswer(f"the monitor counts {total} STFs in run {run_number}: expected 0 to {MAX_ROWS}")
+        return total
 
     def tf_files(self, stf_filename: str) -> list[TfFile]:
         """The TF files that are registered for an STF."""
@@ -231,22 +253,26 @@ class MonitorClient(RestClient):
         with suppress(RequestRejected):  # reading is not allowed, but the endpoint exists
             self.get_rows(MESSAGES, {"limit": "1"}, lambda _: None, most=1)
 
-    def _stf_page(self, run_number: int, limit: int, known: Container[str], most: int) -> tuple[int, _StfPage]:
+    def _stf_page(
+        self, run_number: int, limit: int, new_of: Callable[[Collection[str]], Container[str]], most: int
+    ) -> tuple[int, _StfPage]:
         query = {"run_number": str(run_number), "limit": str(limit)}
-        page = _StfPage(known, most)
-        total = self.get_rows(STF_FILES, query, page.take, slack_s=limit * _SLACK_PER_ROW_S)
-        if total is None or total > MAX_ROWS:
-            raise MeaninglessAnswer(f"the monitor counts {total} STFs in run {run_number}: expected 0 to {MAX_ROWS}")
-        return total, page
+        page = _StfPage(new_of, most)
+        slack_s = limit * _SLACK_PER_ROW_S
+        total = self.get_rows(STF_FILES, query, page.take, slack_s=slack_s, between_chunks=page.sift)
+        page.sift()
+        return self._counted(run_number, total), page
 
 
 class _StfPage:
     """What is kept of a list of STFs while its rows arrive; see `MonitorClient.stf_files`."""
 
-    def __init__(self, known: Container[str], most: int) -> None:
-        self._known = known
+    def __init__(self, new_of: Callable[[Collection[str]], Container[str]], most: int) -> None:
+        self._new_of = new_of
         self._most = most
         self._name_chars = 0
+        self._arrived: dict[str, Any] = {}
+        """Name -> row, of those that were not sifted yet."""
         self.names: set[str] = set()
         self.new: list[StfFile] = []
         self.run_key: int | None = None
@@ -268,8 +294,15 @@ class _StfPage:
         self._name_chars += len(name)
         if self._name_chars > _MOST_NAME_CHARS:
             raise MeaninglessAnswer(f"a list of STFs with names of more than {_MOST_NAME_CHARS} characters")
-        if name not in self._known and len(self.new) < self._most:
-            self.new.append(stf_file(row))
+        self._arrived[name] = row
+
+    def sift(self) -> None:
+        """Keep the new ones of the rows that have arrived."""
+        if self._arrived:
+            new = self._new_of(self._arrived.keys())
+            rows = (row for name, row in self._arrived.items() if name in new)
+            self.new += map(stf_file, islice(rows, self._most - len(self.new)))
+            self._arrived.clear()
 
     def _take_nameless(self, row: Any) -> None:
         self.nameless += 1

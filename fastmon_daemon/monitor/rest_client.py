@@ -6,7 +6,6 @@ Owns the connections. It must not know which calls there are.
 from __future__ import annotations
 
 import math
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
-from urllib.parse import urlencode
 
 import requests
 from requests.structures import CaseInsensitiveDict
@@ -27,7 +25,6 @@ from fastmon_daemon.base.failpoints import failpoints_around
 from fastmon_daemon.base.metrics import count_request
 from fastmon_daemon.messages import read_json
 from fastmon_daemon.monitor.failures import transport_error
-from fastmon_daemon.monitor.kept_connection import send_on_kept
 from fastmon_daemon.monitor.responses import (
     MeaninglessAnswer,
     OutcomeUnknown,
@@ -41,9 +38,7 @@ from fastmon_daemon.monitor.responses import (
 from fastmon_daemon.monitor.row_stream import RowStream
 from fastmon_daemon.monitor.transport import (
     MAY_REPEAT,
-    Deadline,
     DeadlineAdapter,
-    Incoming,
     TrustStore,
     is_success,
     proxies,
@@ -53,7 +48,8 @@ from fastmon_daemon.monitor.transport import (
 
 MAX_ROWS = 200_000
 """The most rows of one list."""
-_PLAIN_PATH = re.compile(r"[\w/-]*", re.ASCII)
+_MAX_PREPARED = 16
+"""Requests that are kept prepared: some calls have an id in their path."""
 
 _T = TypeVar("_T")
 
@@ -100,11 +96,9 @@ class RestClient:
         self.trust = TrustStore.of(ca, environ)
         self._session.proxies = proxies(base_url, environ)
         self.response_clock = ResponseClock()
-        self._token_and_headers: tuple[str, dict[str, str]] | None = None
-        self._base_request: requests.PreparedRequest | None = None
-        self._adapter = DeadlineAdapter(connections, monotonic)
+        self._prepared: dict[tuple[str, str], requests.PreparedRequest] = {}
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, self._adapter)
+            self._session.mount(scheme, DeadlineAdapter(connections, monotonic))
 
     def close(self) -> None:
         """Close the idle connections; calls in flight keep theirs, and later calls get the full number of new ones."""
@@ -117,7 +111,7 @@ class RestClient:
         query: Mapping[str, str],
         parse: Callable[[Any], _T],
         slack_s: float = 0.0,
-        read: Callable[[Incoming], str] = read_body,
+        read: Callable[[requests.Response], str] = read_body,
     ) -> _T:
         """As `request`, but a missing response means that the link is down.
 
@@ -134,24 +128,31 @@ class RestClient:
         *,
         slack_s: float = 0.0,
         most: int = MAX_ROWS,
+        between_chunks: Callable[[], object] = lambda: None,
     ) -> int | None:
         """As `get`, but pass the rows of a list to *take*, as `rows_to` does; return the total with which it begins."""
-        total: int | None = self.get(path, query, lambda count: count, slack_s, self.rows_to(take, most))
+        read = self.rows_to(take, most, between_chunks)
+        total: int | None = self.get(path, query, lambda count: count, slack_s, read)
         return total
 
-    def rows_to(self, take: Callable[[Any], object], most: int = MAX_ROWS) -> Callable[[Incoming], str]:
+    def rows_to(
+        self,
+        take: Callable[[Any], object],
+        most: int = MAX_ROWS,
+        between_chunks: Callable[[], object] = lambda: None,
+    ) -> Callable[[requests.Response], str]:
         """A reader for `request` that passes the rows of a list to *take* as they arrive.
 
         It ends early if *take* returns False, or after *most* rows, if that is less than `MAX_ROWS`. Its text is the
-        total with which a page begins, or null.
+        total with which a page begins, or null. *between_chunks* is called before it waits for further rows.
 
         The reader raises: OutcomeUnknown for more than `MAX_ROWS` rows; UnreadableRow if *take* does.
         """
 
-        def read(response: Incoming) -> str:
+        def read(response: requests.Response) -> str:
             if not is_success(response):
                 return read_body(response)
-            stream = RowStream(response, self._redact)
+            stream = RowStream(response, self._redact, between_chunks)
             for number, row in enumerate(stream, 1):
                 if take(row) is False or number == most < MAX_ROWS:
                     break
@@ -170,7 +171,7 @@ class RestClient:
         query: Mapping[str, str] | None = None,
         body: str | None = None,
         slack_s: float = 0.0,
-        read: Callable[[Incoming], str] = read_body,
+        read: Callable[[requests.Response], str] = read_body,
         may_repeat: bool = True,
     ) -> _T:
         """Send one request; return what *parse* returns for the JSON of a 200 or 201.
@@ -211,7 +212,7 @@ class RestClient:
         query: Mapping[str, str] | None,
         body: str | None,
         slack_s: float,
-        read: Callable[[Incoming], str],
+        read: Callable[[requests.Response], str],
         *,
         may_repeat: bool,
     ) -> Response:
@@ -219,13 +220,15 @@ class RestClient:
         until = self._monotonic() + self._deadline_s + slack_s
         with self._connection(where, until):
             self._check_retry_after(where)
+            connect_s, read_s = self._timeout_s
+            left_s = max(0.001, until - self._monotonic())
+            MAY_REPEAT.set(may_repeat)
+            timeout: Any = Timeout(left_s, connect=connect_s, read=read_s + slack_s)  # not in requests' stubs
             begun, status = self._monotonic(), None
-            left_s, read_s = max(0.001, until - begun), self._timeout_s[1] + slack_s
-            sent = None if body is None else body.encode()
             try:
                 with (
                     failpoints_around("http"),
-                    self._open(method, path, query, sent, left_s, read_s, may_repeat=may_repeat) as raw,
+                    self._open(method, path, query, body, timeout) as raw,
                 ):
                     status = raw.status_code
                     response = Response(status, raw.headers, self._redact(read(raw)))
@@ -247,48 +250,29 @@ class RestClient:
             raise
 
     def _open(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None,
-        body: bytes | None,
-        left_s: float,
-        read_s: float,
-        *,
-        may_repeat: bool,
-    ) -> Incoming:
-        """Send a request and read the headers of its response; redirects are not followed, cookies not kept."""
-        base, headers = self._prepared_base(), self._headers()
-        url = self._url(base, path, query)
-        adapter = self._adapter
-        request = _request_bytes(method, url, headers, body)
-        deadline = Deadline(left_s, read_s, self._monotonic)
-        raw = send_on_kept(adapter, method, request, deadline, may_repeat=may_repeat)
-        if raw is None:
-            prepared = requests.PreparedRequest()
-            prepared.method, prepared.url, prepared.hooks = method, url, base.hooks
-            prepared.headers = CaseInsensitiveDict(headers)
-            prepared.prepare_body(body, None)
-            MAY_REPEAT.set(may_repeat)
-            timeout: Any = Timeout(left_s, connect=self._timeout_s[0], read=read_s)  # not in requests' stubs
-            raw = adapter.send(
-                prepared, stream=True, timeout=timeout, verify=self.trust.path, proxies=self._session.proxies
-            )
-        self.response_clock.record(raw.headers)
+        self, method: str, path: str, query: Mapping[str, str] | None, body: str | None, timeout: Any
+    ) -> requests.Response:
+        """Send a request and read the headers of its response; redirects are not followed, cookies not kept.
+
+        As `Session.request`, but the request is not prepared and merged with its settings each time, which takes as
+        long as sending it.
+        """
+        kept = self._prepared.get((method, path)) if query is None else None
+        if kept is None:
+            request = requests.Request(method, f"{self._base}/api/{path}", params=query)
+            kept = self._session.prepare_request(request)
+            if query is None and len(self._prepared) < _MAX_PREPARED:
+                self._prepared[method, path] = kept
+        prepared = requests.PreparedRequest()
+        prepared.method, prepared.url, prepared.hooks = kept.method, kept.url, kept.hooks
+        of_url = {name: value for name, value in kept.headers.items() if name == "Authorization"}
+        prepared.headers = CaseInsensitiveDict({**kept.headers, **self._headers(), **of_url})
+        prepared.prepare_body(None if body is None else body.encode(), None)
+        session = self._session
+        adapter = session.get_adapter(str(kept.url))
+        raw = adapter.send(prepared, stream=True, timeout=timeout, verify=self.trust.path, proxies=session.proxies)
+        self.response_clock.record(raw)
         return raw
-
-    def _prepared_base(self) -> requests.PreparedRequest:
-        """A request to the API itself: preparing each one takes as long as sending it. Raises: ValueError."""
-        if self._base_request is None:
-            request = requests.Request("GET", f"{self._base}/api/")
-            self._base_request = self._session.prepare_request(request)
-        return self._base_request
-
-    def _url(self, base: requests.PreparedRequest, path: str, query: Mapping[str, str] | None) -> str:
-        url = f"{base.url}{path}"
-        if not _PLAIN_PATH.fullmatch(path):  # the monitor's ids are texts
-            url = str(self._session.prepare_request(requests.Request("GET", url)).url)
-        return f"{url}?{urlencode(query)}" if query else url
 
     @contextmanager
     def _connection(self, where: str, until: float) -> Iterator[None]:
@@ -307,26 +291,11 @@ class RestClient:
             raise LinkDown(f"{where}: not sent: Retry-After of the monitor, {left_s:.0f} s left", retry_after_s=left_s)
 
     def _headers(self) -> dict[str, str]:
-        """The headers of each request; a user name in the URL takes the place of the token."""
         token = self._token().strip()
-        known = self._token_and_headers
-        if known is None or token != known[0]:
-            if not (token.isascii() and token.isprintable()):
-                raise LinkBlocked("SWF_API_TOKEN has invalid characters: set it to a valid token")
-            base = dict(self._prepared_base().headers)
-            headers = {"Accept": "application/json", "Accept-Encoding": "identity", "Content-Type": "application/json"}
-            of_token = {"Authorization": f"Token {token}"} if token else {}
-            known = self._token_and_headers = token, {**of_token, **base, **headers}
-        return known[1]
-
-
-def _request_bytes(method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
-    """The bytes of a request that goes straight to its server."""
-    server, slash, target = url.partition("://")[2].partition("/")
-    lines = [f"{method} {slash}{target} HTTP/1.1", f"Host: {server.rpartition('@')[2]}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    lines += [f"Content-Length: {len(body)}"] if body is not None else []
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"")
+        if not (token.isascii() and token.isprintable()):
+            raise LinkBlocked("SWF_API_TOKEN has invalid characters: set it to a valid token")
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity", "Content-Type": "application/json"}
+        return headers | ({"Authorization": f"Token {token}"} if token else {})
 
 
 @contextmanager

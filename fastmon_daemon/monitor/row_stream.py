@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import requests
+
 from fastmon_daemon.monitor.responses import MeaninglessAnswer, excerpt
-from fastmon_daemon.monitor.transport import Incoming
 
 MAX_ROW_CHARS = 1024 * 1024
 """The longest row that is read, in characters: a parsed one may need 25 times as much memory."""
@@ -32,10 +33,16 @@ class RowStream:
     Iterating raises: OutcomeUnknown if the content is not a list of JSON values, ends too early or is too long.
     """
 
-    def __init__(self, response: Incoming, redact: Callable[[str], str] = str) -> None:
-        """*redact* removes secrets from the text."""
+    def __init__(
+        self,
+        response: requests.Response,
+        redact: Callable[[str], str] = str,
+        between_chunks: Callable[[], object] = lambda: None,
+    ) -> None:
+        """*redact* removes secrets from the text; *between_chunks* is called when all rows that arrived were taken."""
         self._response = response
         self._redact = redact
+        self._between_chunks = between_chunks
         self.count: int | None = None
         """The total that a page begins with; known from the first row on, or from the end."""
 
@@ -60,6 +67,7 @@ class RowStream:
                 except (ValueError, RecursionError):  # the rest of the row has not arrived, or it is none
                     break
                 yield row
+            self._between_chunks()
             longest = MAX_ROW_CHARS if is_inside else _MAX_HEAD_CHARS
             if len(text) - position > longest:
                 break

@@ -11,14 +11,13 @@ import math
 import re
 import socket
 import ssl
-import struct
 import threading
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse, parse_headers
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -39,7 +38,6 @@ MAX_ANSWER_BYTES = 64 * 1024
 MAX_HEADER_BYTES = 64 * 1024
 """The longest status line and headers of a response."""
 
-_TOO_LATE = "response not complete before the deadline"
 _DEADLINE: ContextVar[float] = ContextVar("deadline")
 """Deadline of this thread's request: requests passes nothing else down to the place where the response is read."""
 MAY_REPEAT: ContextVar[bool] = ContextVar("may_repeat")
@@ -48,26 +46,6 @@ _IS_NEW: ContextVar[bool] = ContextVar("is_new")
 """Whether a connection was made for this thread's request."""
 _KEEPS: ContextVar[bool] = ContextVar("keeps")
 """Whether the connection is kept after this thread's request."""
-
-
-class Incoming(Protocol):
-    """A response whose headers have arrived; leaving its context frees the connection."""
-
-    @property
-    def status_code(self) -> int:
-        """HTTP status."""
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Case-insensitive."""
-
-    @property
-    def raw(self) -> Any:
-        """The body: `read1` of urllib3's responses."""
-
-    def __enter__(self) -> Any: ...
-
-    def __exit__(self, *args: Any) -> Any: ...
 
 
 def proxies(base_url: str, environ: Mapping[str, str]) -> dict[str, str]:
@@ -142,7 +120,8 @@ class DeadlineAdapter(HTTPAdapter):
         except requests.ConnectionError as exc:
             if _IS_NEW.get() or not ended_without_response(exc):
                 raise
-            self.keep_none()
+            self._keep_none_until = self._monotonic() + KEEP_NONE_S
+            self.close()  # the other kept connections are as old
             if not MAY_REPEAT.get():
                 raise
         _KEEPS.set(False)
@@ -155,16 +134,6 @@ class DeadlineAdapter(HTTPAdapter):
             with self._changing_pool:
                 pool = self._pool = super().get_connection_with_tls_context(*args, **kwargs)
         return pool
-
-    def pool_of_kept(self) -> Any:
-        """The pool of connections, some of which may be kept; None: none is, or all lead to a proxy."""
-        is_in_use = not self.proxy_manager and self._monotonic() >= self._keep_none_until
-        return self._pool if is_in_use else None
-
-    def keep_none(self) -> None:
-        """A kept connection ended without a response: close the others, which are as old, and keep none for a while."""
-        self._keep_none_until = self._monotonic() + KEEP_NONE_S
-        self.close()
 
     def close(self) -> None:
         """Let later requests make new connections, and look up the host again."""
@@ -186,50 +155,12 @@ class DeadlineAdapter(HTTPAdapter):
         return manager
 
 
-class Deadline:
-    """When the response to a request must be complete, and how long the server may be silent, in seconds."""
-
-    def __init__(self, left_s: float, read_s: float, monotonic: Callable[[], float]) -> None:
-        self._at = monotonic() + left_s
-        self._read_s = read_s
-        self.now = monotonic
-
-    def limit(self, connection: Any) -> None:
-        """Let the next call of the connection's socket take no longer: it raises BlockingIOError, or TimeoutError.
-
-        Without TLS the kernel watches the time: Python would need a system call more to send, and one to receive, and
-        in each of them another thread gets its turn. Raises: TimeoutError if it is too late.
-        """
-        left_s, sock = self._at - self.now(), connection.sock
-        if left_s <= 0:
-            raise TimeoutError(_TOO_LATE)
-        most_s = min(left_s, self._read_s)
-        if type(sock) is not socket.socket:
-            if sock.gettimeout() != most_s:
-                sock.settimeout(most_s)
-        elif connection.limit_s != most_s or sock.gettimeout() is not None:
-            sock.settimeout(None)
-            timeval = struct.pack("ll", int(most_s), max(1, int(most_s % 1 * 1e6)))  # all zero: no limit
-            for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-                sock.setsockopt(socket.SOL_SOCKET, option, timeval)
-            connection.limit_s = most_s
-
-    def response(self, connection: Any, method: str, data: bytes) -> Any:
-        """The response to a request over *connection* that begins with *data*, which was read already."""
-        connection.sock.settimeout(self._read_s)
-        _DEADLINE.set(self._at)
-        _KEEPS.set(True)
-        response = connection.response_class(connection.sock, method=method)
-        response.put_back(data)
-        return response
-
-
-def is_success(response: Incoming) -> bool:
+def is_success(response: requests.Response) -> bool:
     """Whether the monitor did what it was asked for."""
     return response.status_code in {200, 201}
 
 
-def read_body(response: Incoming) -> str:
+def read_body(response: requests.Response) -> str:
     """Read the whole body of a response; of an error, which may be a long page, only the beginning."""
     content = bytearray()
     while chunk := response.raw.read1(MAX_ANSWER_BYTES, decode_content=True):
@@ -246,10 +177,6 @@ class _SendsOnce(HTTPConnection):
     """Sends the headers and the body of a request together: each part would wake the server."""
 
     _parts: list[bytes] | None = None
-    used_at = -math.inf
-    """When a response was last received, by `kept_connection`, in monotonic seconds."""
-    limit_s = 0.0
-    """The time that the kernel allows the socket, in seconds; see `Deadline`."""
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         self._parts = parts = list[bytes]()
@@ -275,9 +202,6 @@ def _limit_responses(manager: PoolManager, monotonic: Callable[[], float]) -> No
             assert isinstance(self.fp, io.BufferedReader)
             self._reader = _DeadlineReader(self.fp.detach(), sock, _DEADLINE.get(), monotonic)
             self.fp = io.BufferedReader(self._reader)
-
-        def put_back(self, data: bytes) -> None:
-            self._reader.unread = data
 
         def begin(self) -> None:
             self._reader.left = MAX_HEADER_BYTES
@@ -335,8 +259,6 @@ class _DeadlineReader(io.RawIOBase):
         self._read_timeout_s = sock.gettimeout() or 0.0
         self._deadline = deadline
         self.left = math.inf
-        self.unread = b""
-        """What is read first: it has been taken from *sock* already."""
 
     def readable(self) -> bool:
         return True
@@ -344,12 +266,7 @@ class _DeadlineReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         left_s = self._deadline - self._monotonic()
         if left_s <= 0:
-            raise TimeoutError(_TOO_LATE)
-        if self.unread:
-            part, self.unread = self.unread[: len(buffer)], self.unread[len(buffer) :]
-            buffer[: len(part)] = part
-            self.left -= len(part)
-            return len(part)
+            raise TimeoutError("response not complete before the deadline")
         if self.left <= 0:
             raise HTTPException(f"status line and headers longer than {MAX_HEADER_BYTES} bytes")
         self._sock.settimeout(min(left_s, self._read_timeout_s))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 
 from sqlite_utils import Database
 
@@ -19,6 +20,8 @@ from fastmon_daemon.outbox.retention import Retention
 
 MAX_ABSENT = 1000
 """Names of absent STFs that are kept of a run."""
+_NAMES_AT_ONCE = 500
+"""Names that one query looks up."""
 _MAX_DUE = 100
 _MAX_PAUSE = timedelta(minutes=10)
 """No pause is longer: a poll that is due later than this means that the clock jumped, and is due now."""
@@ -176,11 +179,17 @@ class Runs:
         """The names of all known runs, of any namespace."""
         return {row["run"] for row in self._db.table("run").rows_where(select="run")}
 
-    def known_names(self, row: RunRow) -> set[str]:
-        """The filenames of all STFs of the run that were ever stored, pruned ones included, or finished elsewhere."""
-        tables = ("stf", "pruned", "elsewhere")
-        query = " union all ".join(f"select filename from {table} where {_OF_RUN}" for table in tables)  # noqa: S608
-        return {name for (name,) in self._db.execute(f"{query} and finished", [row.namespace, row.run] * 3)}
+    def unknown_names(self, namespace: str, run: str, names: Iterable[str]) -> set[str]:
+        """Those of *names* that no STF of the run has that was ever stored, or finished elsewhere; pruned ones count.
+
+        However many STFs the run has, only those that are named are looked up.
+        """
+        left, unknown = iter(names), set[str]()
+        while some := list(islice(left, _NAMES_AT_ONCE)):
+            query = _UNKNOWN.format(", ".join(["(?)"] * len(some)))
+            found = {name for (name,) in self._db.execute(query, [*some, *[namespace, run] * 3])}
+            unknown.update(name for name in some if name in found)  # the caller's texts: a copy of each takes memory
+        return unknown
 
     def record_elsewhere(self, row: RunRow, filename: str, agent: str, *, finished: bool) -> None:
         """Note that the daemon *agent* processes an STF that we do not have, or has finished it."""
@@ -194,17 +203,23 @@ class Runs:
 
     def known_count(self, row: RunRow) -> int:
         """The number of the run's STFs that we know: stored, pruned, or with other daemons."""
-        stored = sum(self.counts_by_state(row).values())
-        return stored + self.pruned(row) + self.elsewhere(row).total
+        return self.stored_count(row) + self.elsewhere(row).unfinished
 
-    def registered_names(self, row: RunRow, states: Sequence[str], until: datetime) -> set[str]:
-        """The filenames of the run's STFs in *states* of which a TF file was registered until then."""
+    def stored_count(self, row: RunRow) -> int:
+        """The number of the run's STFs that were ever stored, or finished elsewhere; pruned ones count."""
+        stored = sum(self.counts_by_state(row).values())
+        return stored + self.pruned(row) + self.elsewhere(row).finished
+
+    def unlisted_names(
+        self, namespace: str, run: str, states: Sequence[str], until: datetime, listed: Container[str]
+    ) -> set[str]:
+        """The STFs of the run in *states* of which a TF file was registered until then, and that are not *listed*."""
         query = (
             f"select filename from stf where {_OF_RUN} and state in ({placeholders(states)})"  # noqa: S608
             " and exists (select 1 from tf where tf.stf = stf.id and tf.registered_at <= ?)"
         )
-        found = self._db.execute(query, [row.namespace, row.run, *states, format_timestamp(until)])
-        return {name for (name,) in found}
+        found = self._db.execute(query, [namespace, run, *states, format_timestamp(until)])
+        return {name for (name,) in found if name not in listed}
 
     def saved_verdict(self, row: RunRow) -> str | None:
         """The verdict that was stored when the run became complete, as JSON."""
@@ -283,6 +298,12 @@ select namespace, run, sum(stfs) from (
     select namespace, run, stfs from stf_count
     union all select namespace, run, count(*) from elsewhere group by namespace, run
 ) group by namespace, run"""
+_UNKNOWN = f"""
+with listed (name) as (values {{}})
+select name from listed
+where not exists (select 1 from stf where filename = name and {_OF_RUN})
+and not exists (select 1 from pruned where filename = name and {_OF_RUN})
+and not exists (select 1 from elsewhere where filename = name and {_OF_RUN} and finished)"""  # noqa: S608
 _RECORD_ELSEWHERE = """
 insert into elsewhere values (?, ?, ?, ?, ?)
 on conflict (namespace, run, filename) do update set agent = excluded.agent, finished = excluded.finished"""

@@ -10,7 +10,7 @@ from loguru import logger
 
 from fastmon_daemon.base.clock import format_timestamp, parse_timestamp
 from fastmon_daemon.messages import sequence_in
-from fastmon_daemon.monitor import StfFile, StfListing
+from fastmon_daemon.monitor import StfFile
 from fastmon_daemon.outbox import Origin, Outbox, RunRow
 from fastmon_daemon.reconciler.backfill import BackfillQueue
 from fastmon_daemon.reconciler.config import ReconcilerConfig
@@ -54,31 +54,31 @@ class RunComparator:
         monotonic = self._config.clock.monotonic()
         self._record_poll(outbox, row, listing, poll_state, now)
         self._note_finished_claims(outbox, row, run)
-        known = outbox.runs.known_names(row)
-        absent = listing.stfs.names - known
-        held, settled = self._by_claim(absent, listing.stfs.new, run)
+        # Messages may have arrived since the list was compared.
+        absent = outbox.runs.unknown_names(row.namespace, row.run, listing.absent)
+        held, settled = self._by_claim(absent, listing.new, run)
         unqueued_names = absent - run.recovering - run.claims.keys()
-        unqueued = [stf for stf in listing.stfs.new if stf.stf_filename in unqueued_names]
-        idle_s = 0.0 if unqueued_names or not listing.stfs.names else poll_state.listened_s
+        unqueued = [stf for stf in listing.new if stf.stf_filename in unqueued_names]
+        idle_s = 0.0 if unqueued_names or not listing.count else poll_state.listened_s
         row = self._end(outbox, row, listing.ended_at, idle_s, now)
         missed = poll_state.find_missed(
             unqueued, self._grace_s(row), monotonic, partial(self._is_coming, row, poll_state)
         )
         origin = Origin.POLLED if row.nameless else Origin.RECOVERED
         self._backfill.add(outbox, run, [MissedStf(row, stf, origin) for stf in (*missed, *settled)])
-        row = self._expect(outbox, row, len(listing.stfs.names), poll_state)
-        unlisted = self._unlisted(outbox, row, listing)
+        row = self._expect(outbox, row, listing.count, poll_state)
+        self._log_unlisted(row, listing)
         all_here = (
-            not (absent or unlisted)
+            not (absent or listing.unlisted)
             and row.expected is not None
-            and len(known) >= row.expected
-            and len(listing.stfs.names) >= self._listable_count(outbox, row)
+            and outbox.runs.stored_count(row) >= row.expected
+            and listing.count >= self._listable_count(outbox, row)
         )
         pause_s = self._pause_s(outbox, row, run, now, all_here=all_here)
         if len(missed) < len(unqueued):
             pause_s = poll_state.until_missed(self._grace_s(row), monotonic, pause_s)
         at = None if pause_s is None else now + timedelta(seconds=pause_s)
-        outbox.runs.record_poll(row, at, len(listing.stfs.names), absent - held, unlisted)
+        outbox.runs.record_poll(row, at, listing.count, absent - held, listing.unlisted)
 
     def _note_finished_claims(self, outbox: Outbox, row: RunRow, run: TrackedRun) -> None:
         """Note what other daemons have finished, as far as their heart-beats show it."""
@@ -97,7 +97,7 @@ class RunComparator:
         return held, [stf for stf in listed if stf.stf_filename in free]
 
     def compare_now(
-        self, outbox: Outbox, key: tuple[str, str], listed: StfListing, by: str, now: datetime
+        self, outbox: Outbox, key: tuple[str, str], listing: RunListing, by: str, now: datetime
     ) -> ReconcileResult:
         """Queue all absent STFs of a run at once, for the operator *by*, who claims it; it may be unknown to us.
 
@@ -106,23 +106,23 @@ class RunComparator:
         self._config.refuse_if_short()
         namespace, run = key
         row = outbox.runs.get(namespace, run)
-        if row is None and listed.names:
+        if row is None and listing.count:
             outbox.runs.record_message(namespace, run, self._config.run_chart.initial, now, None)
             row = outbox.runs.get(namespace, run)
         if row is None:
             return ReconcileResult(run, 0, 0, [])
-        if listed.names and not row.claimed:
+        if listing.count and not row.claimed:
             outbox.runs.claim(row, now)
             logger.info("run {}: claimed by {}", run, by)
-        known, tracked = outbox.runs.known_names(row), self._runs.get(namespace, run)
-        absent = listed.names - known
+        known, tracked = outbox.runs.stored_count(row), self._runs.get(namespace, run)
+        absent = outbox.runs.unknown_names(namespace, row.run, listing.absent)
         unqueued_names = absent - tracked.recovering
-        unqueued = [stf for stf in listed.new if stf.stf_filename in unqueued_names]
+        unqueued = [stf for stf in listing.new if stf.stf_filename in unqueued_names]
         if more := len(unqueued_names) - len(unqueued):
             logger.warning("run {}: {} further STFs are left to the next poll, or the next `reconcile`", run, more)
         self._backfill.add(outbox, tracked, [MissedStf(row, stf, Origin.RECOVERED, by) for stf in unqueued])
-        outbox.runs.record_poll(row, now, len(listed.names), absent, set(row.unlisted) - listed.names)
-        return ReconcileResult(run, len(listed.names), len(known), [stf.stf_filename for stf in unqueued])
+        outbox.runs.record_poll(row, now, listing.count, absent, listing.unlisted.intersection(row.unlisted))
+        return ReconcileResult(run, listing.count, known, [stf.stf_filename for stf in unqueued])
 
     def _record_poll(
         self, outbox: Outbox, row: RunRow, listing: RunListing, poll_state: RunPollState, now: datetime
@@ -135,26 +135,17 @@ class RunComparator:
         if any(outage.link == "broker" for outage in outbox.outages.between(since, format_timestamp(now))):
             poll_state.reset_listening()
 
-    @property
-    def _listable_states(self) -> list[str]:
-        """The states of STFs that the monitor must list once their TF files are registered."""
-        chart = self._config.charts[0]
-        given_up = {state for trigger in ("skip", "fail", "discard") for state in chart.leads_to(trigger)}
-        return [state for state in chart.states if state not in given_up]
-
-    def _unlisted(self, outbox: Outbox, row: RunRow, listing: RunListing) -> set[str]:
-        """STFs with registered TF files that the monitor does not list in their run: they stand in another run."""
-        ours = outbox.runs.registered_names(row, self._listable_states, listing.asked_at)
-        unlisted = ours - listing.stfs.names
-        if more := sorted(unlisted - set(row.unlisted)):
+    @staticmethod
+    def _log_unlisted(row: RunRow, listing: RunListing) -> None:
+        """STFs with registered TF files that the monitor does not list in their run stand in another run."""
+        if more := sorted(listing.unlisted - set(row.unlisted)):
             logger.error(
                 "run {}: {} STFs with TF files are not listed by the monitor: {} ...", row.run, len(more), more[0]
             )
-        return unlisted
 
     def _listable_count(self, outbox: Outbox, row: RunRow) -> int:
         counts = outbox.runs.counts_by_state(row)
-        return sum(counts.get(state, 0) for state in self._listable_states)
+        return sum(counts.get(state, 0) for state in self._config.listable_states)
 
     def _is_open(self, row: RunRow) -> bool:
         return self._config.run_chart.may(row.state, END_RUN)

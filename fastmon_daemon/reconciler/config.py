@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.messages import Announce
@@ -19,6 +20,8 @@ class ReconcilerConfig:
     """What all parts of the reconciler use."""
 
     monitor: MonitorClient
+    database: Path
+    """Read beside the engine's thread, which alone writes to it."""
     charts: tuple[StateMachine, StateMachine]
     """Of the STF and of the run."""
     allows_calls: Callable[[str], bool] = lambda _link: True
@@ -42,6 +45,13 @@ class ReconcilerConfig:
     """Raises StorageUnavailable if disk space is short: messages then wait at the broker, and no STF is missed."""
     clock: Clock = field(default_factory=Clock)
     intervals: ReconcilerIntervals = field(default_factory=ReconcilerIntervals)
+
+    @property
+    def listable_states(self) -> list[str]:
+        """The states of STFs that the monitor must list once their TF files are registered."""
+        chart = self.charts[0]
+        given_up = {state for trigger in ("skip", "fail", "discard") for state in chart.leads_to(trigger)}
+        return [state for state in chart.states if state not in given_up]
 
     @property
     def run_chart(self) -> StateMachine:

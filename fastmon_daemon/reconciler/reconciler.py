@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,13 +15,13 @@ from loguru import logger
 from fastmon_daemon.base.errors import LinkDown, StorageUnavailable, TransientError
 from fastmon_daemon.engine import BackgroundTask
 from fastmon_daemon.messages import run_number
-from fastmon_daemon.monitor import StfListing
 from fastmon_daemon.outbox import Outbox, RunRow
 from fastmon_daemon.reconciler.backfill import BackfillQueue
 from fastmon_daemon.reconciler.comparing import ReconcileResult, RunComparator
 from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.downtime import ListeningLog
 from fastmon_daemon.reconciler.finishing import COMPLETE, RunFinalizer
+from fastmon_daemon.reconciler.listing import RunLister
 from fastmon_daemon.reconciler.unknown_runs import UnknownRunDetector
 from fastmon_daemon.runs.poll_state import RunListing
 from fastmon_daemon.runs.run_events import END_RUN
@@ -43,7 +44,7 @@ class Reconciler:
         self._comparator = RunComparator(config, runs, self.backfill)
         self._finalizer = RunFinalizer(config, runs)
         self._unknown_runs = UnknownRunDetector(config)
-        self._listing = threading.Lock()
+        self._lister = RunLister(config, lambda: self.backfill.room)
         self._peers_due = -math.inf
         self._poll_all = threading.Event()
         self._poll_all.set()
@@ -59,6 +60,8 @@ class Reconciler:
             with outbox.transaction():
                 outbox.runs.schedule_all(now, but=self._config.run_chart.leads_to(COMPLETE))
             self._poll_all.clear()
+            for run in self._runs.all():
+                run.poll_state.listed_at = -math.inf
             self._unknown_runs.poll_soon()
         try:
             self._config.refuse_if_short()
@@ -82,24 +85,19 @@ class Reconciler:
             self._peers_due = now + self._config.intervals.peers_s
             yield BackgroundTask("monitor", peers.refresh, lambda _outbox, _answer, _now: None)
 
-    def list_run(self, number: int, known: set[str]) -> StfListing:
-        """The monitor's list of a run, for `reconcile`; *known*: what `known_names` returned. For any thread."""
-        return self._list(number, 0, known)
+    def list_run(self, number: int, run: str, namespace: str, recovering: set[str]) -> RunListing:
+        """The monitor's list of a run, for `reconcile`; *recovering* as `recovering` returned it. For any thread."""
+        return self._lister.read((namespace, run), number, recovering, self._config.clock.now())
 
-    def known_names(self, run: str, namespace: str) -> Callable[[Outbox, datetime], set[str]]:
-        """An action for the engine's inbox: the STFs of a run that are stored, or will be."""
-
-        def action(outbox: Outbox, _now: datetime) -> set[str]:
-            row = outbox.runs.get(namespace, run)
-            return outbox.runs.known_names(row) | self._runs.get(namespace, run).recovering if row else set()
-
-        return action
+    def recovering(self, run: str, namespace: str) -> Callable[[Outbox, datetime], set[str]]:
+        """An action for the engine's inbox: the STFs of a run that are being stored."""
+        return lambda _outbox, _now: self._runs.get(namespace, run).recovering
 
     def reconcile(
-        self, run: str, namespace: str, listed: StfListing, by: str
+        self, run: str, namespace: str, listing: RunListing, by: str
     ) -> Callable[[Outbox, datetime], ReconcileResult]:
-        """An action for the engine's inbox: compare *listed*, the monitor's list of a run, for the operator *by*."""
-        return lambda outbox, now: self._comparator.compare_now(outbox, (namespace, run), listed, by, now)
+        """An action for the engine's inbox: compare *listing*, the monitor's list of a run, for the operator *by*."""
+        return lambda outbox, now: self._comparator.compare_now(outbox, (namespace, run), listing, by, now)
 
     def _polls(self, outbox: Outbox, now: datetime) -> Iterator[BackgroundTask]:
         for row in outbox.runs.due_for_poll(now, nameless_only=not self._config.polls_all_runs):
@@ -109,8 +107,7 @@ class Reconciler:
                 self._cannot_poll(outbox, row)
             elif self._may_poll(run):
                 run.poll_state.is_polling = True
-                known = outbox.runs.known_names(row) | run.recovering
-                yield self._poll(row, number, run, known)
+                yield self._poll(outbox, row, number, run)
 
     def _cannot_poll(self, outbox: Outbox, row: RunRow) -> None:
         if row.reconcile_error != NO_NUMBER:
@@ -126,27 +123,36 @@ class Reconciler:
             and sum(each.poll_state.is_polling for each in self._runs.all()) < MAX_POLLS
         )
 
-    def _list(self, number: int, at_least: int, known: set[str]) -> StfListing:
-        """One list at a time: a long one needs memory."""
-        with self._listing:
-            return self._config.monitor.stf_files(number, at_least=at_least, known=known, most=self.backfill.room)
+    def _may_count(self, outbox: Outbox, row: RunRow, run: TrackedRun, now: float) -> bool:
+        """Whether it is enough for a poll of an open run to count its STFs: the list of a long run takes much time.
 
-    def _poll(self, row: RunRow, number: int, run: TrackedRun, known: set[str]) -> BackgroundTask:
-        config, poll_state = self._config, run.poll_state
+        As many as we know, without a gap in their sequence, can be others only if one was missed after the last, and
+        one that we know is not registered: the next list shows that, after some minutes or at the end of the run.
+        """
+        is_settled = not (row.nameless or row.absent or row.unlisted or run.claims or run.is_recovering)
+        is_recent = now - run.poll_state.listed_at < self._config.intervals.max_pause_s
+        return is_settled and is_recent and outbox.runs.stored_count(row) >= (row.last_sequence or math.inf)
+
+    def _poll(self, outbox: Outbox, row: RunRow, number: int, run: TrackedRun) -> BackgroundTask:
+        config, poll_state, recovering = self._config, run.poll_state, run.recovering
         asked_at, asked_on = config.clock.monotonic(), config.clock.now()
         is_open = config.run_chart.may(row.state, END_RUN)
+        may_count = is_open and self._may_count(outbox, row, run, asked_at)
         asks_end = config.polls_all_runs and is_open and asked_at - poll_state.end_asked >= config.intervals.open_run_s
 
         def call() -> RunListing:
             started_at = config.clock.monotonic()  # the call may have waited in the pool's queue
-            stfs = self._list(number, row.monitor_count or 0, known)
+            listing = self._lister.count(row, number) if may_count else None
+            listing = listing or self._lister.read(
+                (row.namespace, row.run), number, recovering, asked_on, at_least=row.monitor_count or 0
+            )
             if config.peers.shares or run.claims:
                 config.peers.refresh()
-            key = stfs.run_key if asks_end else None
+            key = listing.run_key if asks_end else None
             ended_at = None
             with suppress(TransientError):  # the list counts anyway, and the next poll asks for the end again
                 ended_at = config.monitor.run_ended_at(key) if key is not None else None
-            return RunListing(stfs, ended_at, config.clock.monotonic() - started_at, asked_on)
+            return replace(listing, ended_at=ended_at, seconds=config.clock.monotonic() - started_at)
 
         def done(outbox: Outbox, answer: Any, now: datetime) -> None:
             if run.purged:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
-from fastmon_daemon.monitor import StfFile, StfListing
+from fastmon_daemon.monitor import StfFile
 
 _MIN_PAUSE_S = 1.0
 _UNANSWERED_S = 60.0
@@ -55,15 +54,24 @@ class ReconcilerIntervals:
 
 @dataclass(frozen=True, slots=True)
 class RunListing:
-    """The answer to a poll."""
+    """The monitor's list of a run, compared with the database while it was read."""
 
-    stfs: StfListing
-    ended_at: str | None
+    count: int
+    """Listed STFs."""
+    absent: set[str]
+    """Those that were not known then."""
+    new: list[StfFile]
+    """Those of them that were not being recovered either; not all of them, if there are too many."""
+    unlisted: set[str]
+    """STFs with registered TF files that it should list."""
+    run_key: int | None
+    """The monitor's primary key of the run, if its rows have one."""
+    ended_at: str | None = None
     """The end time in the monitor's row of the run, if it was requested."""
-    seconds: float
+    seconds: float = 0.0
     """Duration of the poll."""
-    asked_at: datetime
-    """What was registered before is in the list."""
+    is_whole: bool = True
+    """False: the STFs were only counted, and are as many as are known."""
 
 
 @dataclass(slots=True)
@@ -74,6 +82,8 @@ class RunPollState:
     not_before: float = -math.inf
     end_asked: float = -math.inf
     """When the monitor was last asked for the end of the run."""
+    listed_at: float = -math.inf
+    """When the whole list was last compared."""
     since_s: float = 0.0
     """Seconds between the last two answered polls."""
     _at: float = 0.0
@@ -147,4 +157,5 @@ class RunPollState:
         if self._ended_since is not None:  # an outage of the monitor does not count
             self._ended_since += max(0.0, now - max(self._at, self.not_before) - _UNANSWERED_S)
         self.since_s, self._at = now - self._at, now
+        self.listed_at = now if listing.is_whole else self.listed_at
         self.not_before = now + min(_POLL_DURATION_FACTOR * listing.seconds, intervals.max_pause_s)

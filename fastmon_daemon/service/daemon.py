@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -276,6 +277,7 @@ class Daemon:
     def _reconciler_config(self, breakers: CircuitBreakers) -> ReconcilerConfig:
         return ReconcilerConfig(
             monitor=self.monitor,
+            database=self._outbox.path,
             charts=self._charts,
             allows_calls=breakers.allows_calls,
             wake=self.inbox.wake,
@@ -361,9 +363,10 @@ class Daemon:
     def _reconcile(self, request: ActionRequest) -> dict[str, Any]:
         """Fetch the listing in the socket's thread; the reconciler compares it in the engine's thread."""
         run, namespace = request.run or "", self._settings.namespace
-        number, known = run_number_to_reconcile(request), self.inbox.submit(self.reconciler.known_names(run, namespace))
+        number, recovering = run_number_to_reconcile(request), self.reconciler.recovering(run, namespace)
         try:
-            listed = self.reconciler.list_run(number, known.result(REQUEST_TIMEOUT_S - 1))
+            queued = self.inbox.submit(recovering).result(REQUEST_TIMEOUT_S - 1)
+            listed = self.reconciler.list_run(number, run, namespace, queued)
         except TransientError as exc:
             return {"error": str(exc), "busy": True}
         compare = self.reconciler.reconcile(run, namespace, listed, request.by)
@@ -383,6 +386,7 @@ class Daemon:
         _start_startup_probe(self.monitor, self.inbox.report_link)
         if self._watching is not None:
             self._watching.start()
+        gc.freeze()  # what was made until now stays: a full collection would stop all threads for 30 ms to look at it
         while not shutdown.to_stop:
             self.engine.tick()
             if shutdown.take_reload():

@@ -35,6 +35,7 @@ def reconcile_offline(context: ProcessContext, request: ActionRequest) -> Reconc
     ):
         config = ReconcilerConfig(
             monitor=monitor,
+            database=context.database,
             charts=(load_statechart("stf"), load_statechart("run")),
             is_selected=SelectionFractions.load(outbox, settings.selection_fraction).selects,
             refuse_if_short=DiskSpaceGuard(context.database, settings.min_free_mb, Clock().monotonic).check,
@@ -42,8 +43,7 @@ def reconcile_offline(context: ProcessContext, request: ActionRequest) -> Reconc
         )
         reconciler = Reconciler(config, TrackedRuns())
         run, namespace = request.run or "", settings.namespace
-        known = reconciler.known_names(run, namespace)(outbox, utcnow())
-        listing = reconciler.list_run(run_number_to_reconcile(request), known)
+        listing = reconciler.list_run(run_number_to_reconcile(request), run, namespace, recovering=set())
         compare = reconciler.reconcile(run, namespace, listing, request.by)
         with outbox.transaction():
             result = recorded(compare, request)(outbox, utcnow())

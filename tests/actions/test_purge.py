@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.reconciler import Reconciler
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import START, FakeMonitor, FakeTestbed, Inline, handle, listing_of
+from tests.builders import START, FakeMonitor, FakeTestbed, Inline, NewOf, handle, listing_of
 
 CHARTS = (load_statechart("stf"), load_statechart("run"))
 
@@ -35,9 +35,9 @@ class ListingMonitor(FakeMonitor):
             for n in range(1, count + 1)
         ]  # fmt: skip
 
-    def stf_files(self, _run_number: int, *, at_least: int, known: Container[str], most: int) -> StfListing:
+    def stf_files(self, _run_number: int, *, at_least: int, new_of: NewOf, most: int) -> StfListing:
         self.polls += 1
-        return listing_of(self.stfs, known, most)
+        return listing_of(self.stfs, new_of, most)
 
     def run_ended_at(self, _run_key: int) -> str | None:
         return None
@@ -74,7 +74,8 @@ def test_polls_between_two_batches_of_a_purge_restore_nothing(tmp_path: Path, co
             outbox.move(stf, "skip", "skipped", testbed.time.at, finalized=True)
     intake = MessageHandler(outbox.path, "ns", "", CHARTS, runs=runs, clock=testbed.time.clock())
     handle(intake, '{"msg_type": "stf_ready", "namespace": "ns", "run_id": "100014"}')
-    reconciler = Reconciler(ReconcilerConfig(monitor=monitor, charts=CHARTS, clock=testbed.time.clock()), runs)
+    config = ReconcilerConfig(monitor=monitor, database=outbox.path, charts=CHARTS, clock=testbed.time.clock())
+    reconciler = Reconciler(config, runs)
     engine = testbed.engine(outbox, pool=pool, background_tasks=reconciler.tasks)
     actions = OperatorActions(CHARTS[0], intake, alone=False)
 

@@ -63,7 +63,7 @@ class Processes:
         )  # fmt: skip
         breakers = self.testbed.breakers(self.outbox)
         config = ReconcilerConfig(
-            monitor=monitor, charts=charts, clock=clock,
+            monitor=monitor, database=self.outbox.path, charts=charts, clock=clock,
             is_selected=lambda _run, sequence, name: is_selected(FRACTION, sequence, name),
             allows_calls=breakers.allows_calls,
             agent_name="a", announce=self.broker.announce_summary, announce_link="announcements",

@@ -6,7 +6,7 @@ import itertools
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,7 +17,7 @@ from fastmon_daemon.base.errors import FastmonError, LinkBlocked, LinkDown, Pare
 from fastmon_daemon.monitor import StfFile, StfListing, TfFile
 from fastmon_daemon.outbox import Outbox
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import START, FakeMonitor, listing_of
+from tests.builders import START, FakeMonitor, NewOf, listing_of
 
 CHART = load_statechart("stf")
 NEXT_LIFE = {"retry", "include"}
@@ -68,9 +68,13 @@ class FaultyMonitor(FakeMonitor):
             created_at=format_timestamp(START), body="{}", run_key=77,
         )  # fmt: skip
 
-    def stf_files(self, _run_number: int, *, at_least: int, known: Container[str], most: int) -> StfListing:
+    def stf_files(self, _run_number: int, *, at_least: int, new_of: NewOf, most: int) -> StfListing:
         self.probe()
-        return listing_of(self.known.values(), known, most)
+        return listing_of(self.known.values(), new_of, most)
+
+    def stf_count(self, _run_number: int) -> tuple[int, int | None]:
+        self.probe()
+        return len(self.known), 77 if self.known else None
 
     def run_numbers(self) -> list[int]:
         return [100014]

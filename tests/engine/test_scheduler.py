@@ -100,18 +100,14 @@ def test_a_failing_stf_fails_after_its_budget_and_delays_no_other(
 
 def test_three_of_the_newest_stfs_start_then_one_of_the_oldest(lean: FakeTestbed) -> None:
     outbox = lean.outbox()
-    started: list[str] = []
-
-    def announce(body: str, _event_id: str) -> None:
-        started.append(json.loads(body)["stf_filename"])
-
-    lean.announce = announce  # type: ignore[method-assign]
     names = {}
     for n in range(1, 11):
         names[lean.receive(outbox, n)] = n
         lean.time.pass_(seconds=1)
-    settle(lean.engine(outbox, workers=1))
-    assert [names[name] for name in dict.fromkeys(started)] == [10, 9, 8, 1, 7, 6, 5, 2, 4, 3]
+    scheduler, started = lean.engine(outbox)._scheduler, dict[int, int]()
+    while stf := scheduler.next(started):
+        started[stf.id] = names[stf.filename]
+    assert [*started.values()] == [10, 9, 8, 1, 7, 6, 5, 2, 4, 3]
 
 
 def late_and_fresh(testbed: FakeTestbed, late: int) -> tuple[Outbox, Slow, Engine, list[str]]:
@@ -161,6 +157,33 @@ def test_a_fresh_stf_overtakes_late_ones_at_each_step(testbed: FakeTestbed) -> N
         fresh = testbed.receive(outbox, n)
         assert rounds_until(testbed, engine, pool, functools.partial(completed, fresh)) <= 15
     assert any(completed(name) for name in late), "the late ones go on meanwhile"
+
+
+def test_the_newest_stf_is_not_announced_after_others_of_the_last_minute(testbed: FakeTestbed) -> None:
+    """As after a short outage: none of them is late, and the broker confirms fewer than are registered."""
+    confirmed: list[Future[None]] = []
+
+    def announce(_body: str, _event_id: str) -> Future[None]:
+        confirmed.append(Future())
+        return confirmed[-1]
+
+    testbed.announce = announce  # type: ignore[method-assign, assignment]
+    outbox, pool = testbed.outbox(), Slow()
+    names = [testbed.receive(outbox, n) for n in range(1, 41)]
+    engine = testbed.engine(outbox, workers=7, pool=pool)
+    rounds_until(testbed, engine, pool, lambda: outbox.counts_by_state() == {"tf_registered": len(names)})
+    testbed.time.pass_(seconds=1)
+    newest = testbed.receive(outbox, 200)
+    rounds_until(testbed, engine, pool, lambda: named(outbox, newest).state == "tf_registered")
+
+    def completed() -> bool:
+        for each in confirmed:
+            if not each.done():
+                each.set_result(None)
+        return named(outbox, newest).state == "completed"
+
+    rounds_until(testbed, engine, pool, completed)
+    assert outbox.counts_by_state()["tf_registered"] > 30
 
 
 def test_late_stfs_drain_while_there_are_more_fresh_ones_than_can_be_done(testbed: FakeTestbed) -> None:

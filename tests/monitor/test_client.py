@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 
 import pytest
 
@@ -158,15 +159,41 @@ def test_all_stfs_of_a_run_are_listed_with_their_rows(server: Server, monitor: M
     assert server.request_lines == ["GET /swf-monitor/api/stf-files/?run_number=100014&limit=1000"]
 
 
-def test_only_rows_that_are_not_known_are_read_whole_and_not_too_many(server: Server, monitor: MonitorClient) -> None:
+@pytest.mark.parametrize("chunk", [100, 100_000])
+def test_only_new_rows_are_read_whole_and_not_too_many(
+    server: Server, monitor: MonitorClient, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastmon_daemon.monitor.row_stream._CHUNK_BYTES", chunk)
     rows = [{**stf_row(n), "run": 77} for n in range(5)]
     server.script = [says(200, {"count": 5, "results": rows})]
+    asked: list[str] = []
 
-    listed = monitor.stf_files(7, known={"0.stf", "3.stf"}, most=2)
+    def new_of(names: Collection[str]) -> set[str]:
+        asked.extend(names)
+        return {*names} - {"0.stf", "3.stf"}
+
+    listed = monitor.stf_files(7, new_of=new_of, most=2)
 
     assert listed.names == {f"{n}.stf" for n in range(5)}
     assert [stf.stf_filename for stf in listed.new] == ["1.stf", "2.stf"]
+    assert asked == [f"{n}.stf" for n in range(5)]
     assert listed.run_key == 77
+
+
+@pytest.mark.parametrize(("listed", "run_key"), [([{**stf_row(0), "run": 77}], 77), ([stf_row(0)], None), ([], None)])
+def test_the_stfs_of_a_run_are_counted(
+    server: Server, monitor: MonitorClient, listed: list[dict[str, object]], run_key: int | None
+) -> None:
+    server.script = [says(200, {"count": 5, "next": None, "previous": None, "results": listed})]
+    assert monitor.stf_count(7) == (5, run_key)
+    assert server.request_lines == ["GET /swf-monitor/api/stf-files/?run_number=7&limit=1"]
+
+
+@pytest.mark.parametrize("content", [[stf_row(0)], {"results": []}, {"count": 200_001, "results": [stf_row(0)]}])
+def test_a_list_that_tells_no_possible_count_is_none(server: Server, monitor: MonitorClient, content: object) -> None:
+    server.script = [says(200, content)]
+    with pytest.raises(MeaninglessAnswer, match="the monitor counts"):
+        monitor.stf_count(7)
 
 
 def test_a_number_beyond_the_range_of_floats_in_a_row_becomes_null(server: Server, monitor: MonitorClient) -> None:

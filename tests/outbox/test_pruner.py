@@ -73,7 +73,7 @@ def test_a_complete_run_is_pruned_after_keep_days_and_keeps_its_names_and_counts
     row = outbox.runs.get("ns", RUN)
     assert row is not None
     assert (row.state, row.expected) == ("complete", 10)
-    assert outbox.runs.known_names(row) == set(names)
+    assert outbox.runs.unknown_names("ns", RUN, [*names, "other.stf"]) == {"other.stf"}
     (pruned,) = outbox.retention.runs()
     assert (pruned.states, pruned.tf_files) == ({"completed": 10}, 70)
     assert check_database(outbox.path, *CHARTS) == []
@@ -286,4 +286,4 @@ def test_a_run_that_is_not_claimed_is_pruned_after_its_last_message(testbed: Fak
     assert stf_count(outbox) == 0
     row = outbox.runs.get("ns", RUN)
     assert row is not None
-    assert outbox.runs.known_names(row) == {name}
+    assert outbox.runs.unknown_names("ns", RUN, [name]) == set()

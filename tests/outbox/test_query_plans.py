@@ -85,7 +85,16 @@ def assess(outbox: Outbox, testbed: FakeTestbed) -> None:
     assert inspector.overview()["stuck_count"] == 1
 
 
-@pytest.mark.parametrize("work", [process, report, assess])
+def compare(outbox: Outbox, testbed: FakeTestbed) -> None:
+    """What a poll of a run asks, and the engine when its answer has come."""
+    process(outbox, testbed)
+    states = ["received", "completed"]
+    for n in range(30):  # the traced statements contain the names
+        assert outbox.runs.unknown_names("ns", "100014", [f"{n}.stf"]) == {f"{n}.stf"}
+    assert len(outbox.runs.unlisted_names("ns", "100014", states, testbed.time.at, ())) == 5
+
+
+@pytest.mark.parametrize("work", [process, report, assess, compare])
 def test_no_statement_scans_or_sorts_what_waits(tmp_path: Path, work: Callable[[Outbox, FakeTestbed], None]) -> None:
     testbed = FakeTestbed(tmp_path)
     outbox, db = testbed.outbox_and_connection()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,7 +18,8 @@ from fastmon_daemon.engine.sampling import is_selected
 from fastmon_daemon.intake.handler import MessageHandler
 from fastmon_daemon.monitor import StfFile, StfListing, TfFile
 from fastmon_daemon.monitor.directory import Agent, Statement
-from fastmon_daemon.outbox import RunRow, Stf
+from fastmon_daemon.outbox import Outbox, RunRow, Stf
+from fastmon_daemon.reconciler.comparing import ReconcileResult
 from fastmon_daemon.reconciler.config import ReconcilerConfig
 from fastmon_daemon.reconciler.reconciler import Reconciler
 from fastmon_daemon.reconciler.verdict import Verdict, judge
@@ -26,7 +27,7 @@ from fastmon_daemon.runs.peers import PeerDirectory
 from fastmon_daemon.runs.poll_state import ReconcilerIntervals
 from fastmon_daemon.runs.tracked_runs import TrackedRuns
 from fastmon_daemon.statechart import load_statechart
-from tests.builders import FakeMonitor, FakeTestbed, Inline, handle, listing_of, named
+from tests.builders import FakeMonitor, FakeTestbed, Inline, NewOf, handle, listing_of, named
 
 CHARTS = (load_statechart("stf"), load_statechart("run"))
 
@@ -39,6 +40,8 @@ class RunsMonitor(FakeMonitor):
         self.stfs: dict[str, StfFile] = {}
         self.ended_at: str | None = None
         self.polls = 0
+        self.counts = 0
+        """Polls that asked for the count alone."""
         self.lookups: list[str] = []
         self.list_trouble: Exception | None = None
         self.end_trouble: Exception | None = None
@@ -47,13 +50,21 @@ class RunsMonitor(FakeMonitor):
         self.run_listings = 0
 
     def stf_files(
-        self, run_number: int, at_least: int = 0, known: Container[str] = (), most: int | None = None
+        self, run_number: int, at_least: int = 0, new_of: NewOf = lambda names: names, most: int | None = None
     ) -> StfListing:
         self.polls += 1
         self.probe()
         if self.list_trouble:
             raise self.list_trouble
-        return listing_of(self.stfs.values() if run_number == 100014 else (), known, most)
+        return listing_of(self.stfs.values() if run_number == 100014 else (), new_of, most)
+
+    def stf_count(self, run_number: int) -> tuple[int, int | None]:
+        self.polls += 1
+        self.counts += 1
+        self.probe()
+        if self.list_trouble:
+            raise self.list_trouble
+        return len(self.stfs) if run_number == 100014 else 0, 77 if self.stfs else None
 
     def run_numbers(self) -> list[int]:
         self.run_listings += 1
@@ -127,8 +138,8 @@ class Harness(FakeTestbed):
         monitor: Any = self.monitor
         breakers = self.breakers(self.live_outbox)
         config = ReconcilerConfig(
-            monitor=monitor, charts=CHARTS, polls_all_runs=self.polls_all_runs, intervals=self.intervals,
-            clock=self.time.clock(),
+            monitor=monitor, database=self.live_outbox.path, charts=CHARTS, polls_all_runs=self.polls_all_runs,
+            intervals=self.intervals, clock=self.time.clock(),
             agent_name="fastmon-agent-test-1", announce=self.send_summary, announce_link="announcements",
             is_selected=lambda _run, sequence, name: is_selected(self.settings.selection_fraction, sequence, name),
             refuse_if_short=self.refuse_if_short,
@@ -234,6 +245,11 @@ class Harness(FakeTestbed):
             self.pool.paused = False
         raise AssertionError("no lookup started")
 
+    def reconcile(self, by: str) -> Callable[[Outbox, datetime], ReconcileResult]:
+        """An action for the engine's inbox: the operator *by* reconciles the run."""
+        listing = self.reconciler.list_run(100014, "100014", "ns", recovering=set())
+        return self.reconciler.reconcile("100014", "ns", listing, by)
+
     def purge(self) -> None:
         """An operator purges the run."""
         request = ActionRequest(action="purge", by="bob", run="100014")
@@ -261,4 +277,4 @@ class Harness(FakeTestbed):
         return self.live_outbox.history(self.stf(sequence).id)[0].note
 
     def known(self) -> Sequence[str]:
-        return sorted(self.live_outbox.runs.known_names(self.row))
+        return sorted(stf.filename for stf in self.live_outbox.find(run="100014"))

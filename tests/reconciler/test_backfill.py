@@ -135,8 +135,7 @@ def test_an_operator_is_told_of_missed_stfs_that_are_left_to_the_next_poll(
 ) -> None:
     monkeypatch.setattr("fastmon_daemon.reconciler.backfill.MAX_QUEUED", 2)
     harness.register(1, 2, 3)
-    listed = harness.reconciler.list_run(100014, set())
-    found = harness.live_engine.inbox.submit(harness.reconciler.reconcile("100014", "ns", listed, "alice"))
+    found = harness.live_engine.inbox.submit(harness.reconcile("alice"))
     with logged("WARNING") as lines:
         harness.tick()
     assert (found.result(0).monitor_count, len(found.result(0).recovered)) == (3, 2)
@@ -148,9 +147,7 @@ def test_an_operator_is_told_of_missed_stfs_that_are_left_to_the_next_poll(
 
 def test_an_operator_reconciles_an_unknown_run(harness: Harness) -> None:
     harness.register(1, 2)
-    found = harness.live_engine.inbox.submit(
-        harness.reconciler.reconcile("100014", "ns", harness.monitor.stf_files(100014), "alice")
-    )
+    found = harness.live_engine.inbox.submit(harness.reconcile("alice"))
     harness.tick()
     assert (found.result(0).monitor_count, found.result(0).known) == (2, 0)
     assert (harness.stf(1).state, harness.stf(2).state, harness.row.state) == ("completed", "completed", "running")

@@ -145,7 +145,7 @@ def test_an_operator_claims_a_run_for_good(harness: Harness) -> None:
     harness.process("start_run")
     harness.pass_time(100)
     assert harness.known() == []
-    compare = harness.reconciler.reconcile("100014", "ns", harness.monitor.stf_files(100014), "alice")
+    compare = harness.reconcile("alice")
     with harness.live_outbox.transaction():
         result = compare(harness.live_outbox, harness.time.at)
     assert len(result.recovered) == 2

@@ -57,7 +57,7 @@ def test_nothing_is_stored_or_missed_while_disk_space_is_short(harness: Harness)
     harness.disk_is_short = True  # the messages of 2 and 3 wait at the broker
     harness.pass_time(60)
     assert harness.known() == [file_name(1)]
-    reconcile = harness.reconciler.reconcile("100014", "ns", harness.monitor.stf_files(100014), "alice")
+    reconcile = harness.reconcile("alice")
     with pytest.raises(StorageUnavailable, match="make room"):
         reconcile(harness.live_outbox, harness.time.at)
     harness.disk_is_short = False
@@ -85,6 +85,52 @@ def test_stfs_of_an_ended_run_are_recovered_after_five_seconds(harness: Harness)
     assert harness.verdict.complete
     harness.pass_time(5)
     assert (harness.verdict.received, harness.verdict.recovered, harness.row.state) == (1, 2, "complete")
+
+
+def test_the_stfs_of_an_open_run_are_counted_and_listed_only_if_they_are_more_or_after_some_minutes(
+    harness: Harness,
+) -> None:
+    def polls_and_lists() -> tuple[int, int]:
+        before = harness.monitor.polls, harness.monitor.polls - harness.monitor.counts
+        for n in range(1, 8):  # the run is not idle
+            harness.pass_time(30)
+            harness.process("resume_run" if n % 2 else "pause_run")
+        return harness.monitor.polls - before[0], harness.monitor.polls - harness.monitor.counts - before[1]
+
+    harness.register(1, 2, 3)
+    harness.stf_ready(1, 2, 3)
+    harness.pass_time(60)
+    polls, lists = polls_and_lists()
+    assert polls >= 6
+    assert lists == 0
+    polls_and_lists()
+    assert polls_and_lists()[1] == 1
+    harness.register(4)
+    harness.pass_time(31)
+    assert harness.row.absent == (file_name(4),)
+    harness.pass_time(60)
+    assert harness.stf(4).origin is Origin.RECOVERED
+
+
+def test_a_missed_stf_is_found_though_another_one_is_not_registered(harness: Harness) -> None:
+    """The monitor lists as many as we know, of which one is another."""
+    harness.register(1, 2, 3)
+    harness.stf_ready(1, 2)
+    harness.stf_ready(4)
+    harness.pass_time(70)
+    assert harness.stf(3).origin is Origin.RECOVERED
+
+
+@pytest.mark.parametrize("is_restored", [True, False])
+def test_after_an_outage_of_the_broker_a_run_is_listed_whole(harness: Harness, is_restored: bool) -> None:
+    harness.register(1, 2)
+    harness.stf_ready(1, 2)
+    harness.pass_time(60)
+    lists = harness.monitor.polls - harness.monitor.counts
+    if is_restored:
+        harness.reconciler.link_restored()
+    harness.pass_time(60)
+    assert harness.monitor.polls - harness.monitor.counts == lists + is_restored
 
 
 def test_a_gap_in_the_sequence_triggers_an_early_poll(harness: Harness) -> None:

@@ -203,7 +203,7 @@ def test_a_run_is_not_complete_while_the_monitor_does_not_list_what_we_completed
     assert harness.row.poll_at is None  # given up
     assert (harness.verdict.incomplete_reasons, harness.summaries) == ((told,), [])
     harness.register(2)
-    compare = harness.reconciler.reconcile("100014", "ns", harness.monitor.stf_files(100014), "alice")
+    compare = harness.reconcile("alice")
     with harness.live_outbox.transaction():
         compare(harness.live_outbox, harness.time.at)
     harness.pass_time(30)

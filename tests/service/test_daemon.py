@@ -388,6 +388,19 @@ def test_a_daemon_leaves_no_connection_open_at_its_end(testbed: LiveTestbed) -> 
     assert "unclosed database" not in testbed.log()  # told since Python 3.13
 
 
+def test_what_is_made_at_the_start_is_not_collected_again_and_again(testbed: LiveTestbed) -> None:
+    site = testbed.folder / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "import atexit, gc, pathlib\n"
+        f"atexit.register(lambda: pathlib.Path({str(site / 'frozen')!r}).write_text(str(gc.get_freeze_count())))\n"
+    )
+    daemon = testbed.daemon(PYTHONPATH=str(site))
+    daemon.terminate()
+    assert daemon.wait(30) == 0
+    assert int((site / "frozen").read_text()) > 10_000
+
+
 @pytest.mark.field("27c")
 def test_the_log_of_the_database_shrinks_when_a_long_reader_ends(testbed: LiveTestbed) -> None:
     """A reader that holds a transaction, such as a forgotten `sqlite3`, makes the write-ahead log grow."""

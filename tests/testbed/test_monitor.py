@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from fastmon_daemon.base.clock import Clock
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
+from fastmon_daemon.testbed.monitor.responses import as_json, listed
 from tests.processes import wait_until
 from tests.testbed.monitor_calls import (
     DEADLINE_S,
@@ -124,6 +126,30 @@ def test_filters_on_a_large_table(monitor):
     assert len(call(monitor, "GET", "/api/fastmon-files/?stf_filename=swf.2.000007.stf").json) == 7
     (row,) = call(monitor, "GET", "/api/fastmon-files/?tf_filename=swf.1.000099.stf_6").json
     assert row["stf_file"] == "swf.1.000099.stf"
+
+
+ROWS = [{"n": n, "text": "\N{GREEK SMALL LETTER MU}"} for n in range(1001)]
+
+
+@pytest.mark.parametrize("content", [[], ROWS, {"count": 0, "results": []}, {"count": 2000, "results": ROWS}])
+def test_other_requests_are_served_while_a_long_list_is_written(content):
+    async def turns_of_others() -> int:
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(others())
+        response = await listed(content)
+        task.cancel()
+        assert response == as_json(200, content)
+        return turns
+
+    rows = content["results"] if isinstance(content, dict) else content
+    assert asyncio.run(turns_of_others()) >= len(rows) // 200
 
 
 def test_a_deaf_stream_sends_heartbeats_and_relays_again_afterwards():

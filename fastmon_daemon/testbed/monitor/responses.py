@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from starlette.types import Send
 
 JSON_TYPE = "application/json"
 HTML_TYPE = "text/html; charset=utf-8"
+ROWS_AT_ONCE = 200
+"""Rows of a list between two looks for other requests: half a millisecond."""
 CLOSING = (400, 500, 502, 503, 504)
 """Statuses after which the web server in front of the monitor closes the connection."""
 
@@ -48,8 +51,22 @@ class HTTPException(Exception):
 
 def as_json(status: int, content: Any, headers: Mapping[str, str] | None = None) -> Response:
     """Return *content* as compact JSON in UTF-8."""
-    body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-    return Response(status, body, JSON_TYPE, headers or {})
+    return Response(status, _encoded(content), JSON_TYPE, headers or {})
+
+
+async def listed(content: Any) -> Response:
+    """As `as_json`, for a list or a page of one: other requests are served meanwhile, as by the monitor's threads."""
+    rows, close = (content["results"], 2) if isinstance(content, dict) else (content, 1)
+    frame = _encoded({**content, "results": []} if isinstance(content, dict) else [])
+    pieces = []
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        pieces.append(_encoded(rows[start : start + ROWS_AT_ONCE])[1:-1])
+        await asyncio.sleep(0)
+    return Response(200, frame[:-close] + b",".join(pieces) + frame[-close:], JSON_TYPE)
+
+
+def _encoded(content: Any) -> bytes:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
 def detail(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -22,7 +22,7 @@ from fastmon_daemon.testbed.monitor.requests import (
     payload,
     unauthenticated,
 )
-from fastmon_daemon.testbed.monitor.responses import HTTPException, Response, as_json, detail, page
+from fastmon_daemon.testbed.monitor.responses import HTTPException, Response, as_json, detail, listed, page
 from fastmon_daemon.testbed.monitor.store import Store, ValidationError, is_uuid
 from fastmon_daemon.testbed.monitor.tables import INTEGER_KEYS, RESOURCES, TEXT_KEYS
 
@@ -154,7 +154,7 @@ class Rest:
     def _collection(self, resource: Resource) -> Endpoint:
         async def read(request: Request) -> Response:
             rows = self._store.select(resource, dict(request.query_params))
-            return as_json(200, _paged(request, rows) if resource.paginated else rows)
+            return await listed(_paged(request, rows) if resource.paginated else rows)
 
         async def create(request: Request) -> Response:
             data = await payload(request)
