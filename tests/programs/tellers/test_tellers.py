@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.client.client_process import Dashboard
-from tests.client.tellers.world import (
+from tests.programs.tellers.world import (
     INTERVALS,
     LONGEST_S,
     EarlyClient,
