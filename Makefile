@@ -5,10 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 QUICK := tests/test_*.py tests/actions tests/messages tests/settings tests/statechart tests/blocks
+PROGRAMS := tests/bench tests/deploy tests/mutants tests/packaging tests/programs
 # If set, each test worker and each daemon of a test compiles all code again, which takes a third of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo check test lint test-python test-field test-pythons test-model test-brokers test-browser screenshots test-faults test-faults-long test-hostile fuzz soak-client mutants bench bench-short soak pins sbom audit docs site dist clean
+.PHONY: help demo check test lint test-python test-programs test-field test-pythons test-model test-brokers test-browser screenshots test-faults test-faults-long test-hostile fuzz soak-client mutants bench bench-short soak pins sbom audit docs site dist clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
@@ -35,9 +36,12 @@ lint: $(STAMP)
 # The first line compiles the tests once; else each worker compiles all of them.
 test-python: $(STAMP)
 	@$(BIN)/pytest -qq --collect-only >/dev/null
-	$(BIN)/pytest -q -n 5 --dist worksteal
+	$(BIN)/pytest -q -n 5 --dist worksteal $(addprefix --ignore=,$(PROGRAMS))
 
-test-field: $(STAMP) ## Run the tests of what the field found, which are part of `make test` (3 minutes)
+test-programs: $(STAMP) ## Test whole programs: packages, services, shells, users, proxies, all tellers, bench, mutants (2 minutes)
+	$(BIN)/pytest -q -n 5 --dist worksteal $(PROGRAMS)
+
+test-field: $(STAMP) ## Run the tests of what the field found, which are in `make test` and `make test-programs` (3 minutes)
 	$(BIN)/pytest -q -m field -n 5 --dist worksteal
 
 test-pythons: $(STAMP) ## Run the tests most at risk with each newer Python that is here or that uv can install

@@ -323,6 +323,22 @@ def test_messages_whose_transaction_failed_are_buffered_in_order() -> None:
     assert begun.log.latest == ""
 
 
+def test_a_retry_stores_what_is_behind_an_unstorable_message_at_once() -> None:
+    begun = Begun()
+    begun.receive(b"bad", b"good")
+    for body in (b"bad", b"good"):
+        begun.stored[body][0].set_exception(StorageUnavailable("disk full"))
+    begun.buffer.finish()
+    retrying = threading.Thread(target=begun.buffer.retry)
+    retrying.start()
+    wait_until(lambda: len(begun.stored[b"bad"]) == 2)
+    begun.stored[b"bad"][1].set_exception(ZeroDivisionError("unstorable"))
+    wait_until(lambda: len(begun.stored[b"good"]) == 2)
+    begun.stored[b"good"][1].set_result(None)
+    retrying.join(DEADLINE_S)
+    assert (begun.acknowledged, begun.buffer.count) == ([b"good"], 1)
+
+
 def test_a_message_that_comes_while_the_daemon_stops_is_left_to_the_broker() -> None:
     begun = Begun()
     begun.receive(b"late")

@@ -7,11 +7,13 @@ import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fastmon_daemon.base.clock import parse_timestamp
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, TransientError
 from fastmon_daemon.base.links import ANNOUNCEMENTS, links_for, remedy_if_down
 from fastmon_daemon.base.logs import SecretRedactor
@@ -124,6 +126,17 @@ def test_a_link_that_somebody_found_down_is_probed_at_most_every_five_seconds(te
     settle(engine)
     assert not engine.breakers.allows_calls("monitor")
     assert [outage.link for outage in outbox.outages.open()] == ["monitor"]
+
+
+def test_the_time_of_the_first_probe_is_known_from_the_beginning_of_an_outage(testbed: FakeTestbed) -> None:
+    outbox = testbed.outbox()
+    engine = testbed.engine(outbox)
+    with outbox.transaction():
+        engine.breakers.link_changed(LinkEvent("monitor", up=False, reason="connection refused"))
+    (outage,) = outbox.outages.open()
+    now = testbed.time.at
+    assert outage.next_probe_at
+    assert now < parse_timestamp(outage.next_probe_at) <= now + timedelta(seconds=5)
 
 
 def test_a_token_bucket_saves_no_tokens_and_waits_off_its_debt() -> None:

@@ -122,3 +122,16 @@ def test_a_request_longer_than_the_limit_is_not_read() -> None:
         with pytest.raises(ConnectionError):
             client.sendall(b"x" * 1000 * MAX_REQUEST_BYTES)
         assert requests.get(f"http://{listen}/healthz", timeout=20).status_code == 200
+
+
+def test_a_request_of_exactly_the_limit_is_answered() -> None:
+    lines = [b"GET /livez HTTP/1.0\r\n", b"X: \r\n", b"\r\n"]
+    lines[1] = b"X: " + b"x" * (MAX_REQUEST_BYTES - len(b"".join(lines))) + b"\r\n"
+    with served() as listen:
+        for more, is_answered in (b"", True), (b"x", False):
+            with connected(listen, lines[0] + b"X" + more + lines[1][1:] + lines[2]) as client:
+                try:
+                    answer = client.recv(1 << 16)
+                except ConnectionError:
+                    answer = b""
+                assert answer.startswith(b"HTTP/1.0 200") == is_answered

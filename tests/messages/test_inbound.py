@@ -98,6 +98,8 @@ def test_a_missing_sequence_is_read_from_the_filename() -> None:
         ("swf.100014.stf", 100014, None),
         ("no-number.stf", "", None),
         ("no-number.stf", 7, None),
+        ("7." + "0" * 239 + "5.stf", 7, 5),
+        ("7." + "0" * 240 + "5.stf", 7, None),
         ("7." + "9" * 230 + ".stf", 7, None),
         ("7." + "9" * 9000 + ".stf", 7, None),
     ],

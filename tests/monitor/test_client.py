@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 
 import pytest
 
 from fastmon_daemon.base.errors import LinkBlocked, LinkDown, ParentNotRegistered, PermanentError, TransientError
 from fastmon_daemon.monitor import MonitorClient, UnreadableRow
-from fastmon_daemon.monitor.directory import list_agents
+from fastmon_daemon.monitor.directory import describe_address, list_agents
 from fastmon_daemon.monitor.responses import MeaninglessAnswer
 from tests.builders import logged
 from tests.monitor.scripted_monitor import EXISTS, HTML, NO_STF, ROW, TF, TOKEN, Action, Server, resets, says
@@ -332,3 +333,16 @@ def test_an_agent_whose_row_cannot_be_read_hides_no_other(row: object, server: S
     server.script = [says(200, [{"instance_name": "a", "agent_type": "fastmon"}, row, {"instance_name": "c"}])]
 
     assert [agent.name for agent in list_agents(monitor)] == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("http://127.0.0.1", "127.0.0.1 is 127.0.0.1, port 80"),
+        ("https://127.0.0.1/swf", "127.0.0.1 is 127.0.0.1, port 443; trusted certificates: the CAs"),
+        ("https://127.0.0.1:8443", "127.0.0.1 is 127.0.0.1, port 8443; trusted certificates: the CAs"),
+    ],
+)
+def test_the_address_of_the_monitor_has_the_port_that_is_called(monitor: MonitorClient, url: str, text: str) -> None:
+    told = describe_address(monitor, url, {})
+    assert re.sub("trusted certificates: .+", "trusted certificates: the CAs", told) == text

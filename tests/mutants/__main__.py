@@ -132,6 +132,8 @@ class Runner:
         for copy in self._copies:
             self._idle.put(copy)
         self._seconds: dict[str, float] = {}
+        self.unsound: list[str] = []
+        """Test files that fail on the unmodified tree: they judge no mutant."""
         self.results: list[Result] = []
 
     def measure(self, known: CoverageMap) -> list[str]:
@@ -149,27 +151,28 @@ class Runner:
         return failed
 
     def check_sound(self, tests: list[str]) -> None:
-        """Run *tests* on the unmodified tree, and keep their times for the limits. Raises: UnusableError."""
-        failed: list[str] = []
+        """Run *tests* on the unmodified tree: keep their times for the limits, and set aside those that fail.
+
+        Raises: UnusableError if all fail.
+        """
 
         def checked(test: str, outcome: Outcome) -> str:
-            self._seconds[test] = outcome.seconds
-            if not outcome.passed:
-                failed.append(f"{test}:\n{outcome.output[-2000:]}")
-            return f"{outcome.seconds:7.1f} s  {test}{'' if outcome.passed else '  FAILED'}"
+            if outcome.passed:
+                self._seconds[test] = outcome.seconds
+                return f"{outcome.seconds:7.1f} s  {test}"
+            self.unsound.append(test)
+            return f"{outcome.seconds:7.1f} s  {test}  FAILED, so it judges no mutant:\n{outcome.output[-2000:]}"
 
         def run(copy: Copy, test: str) -> Outcome:
             outcome = copy.run(test, SOUND_LIMIT_S)
             return outcome if outcome.passed or copy.ended else copy.run(test, SOUND_LIMIT_S)  # as in `_judge`
 
         self._all("sound", tests, run, checked)
-        if failed:
-            raise UnusableError(
-                "tests fail on the unmodified tree, so they cannot judge a mutant: " + "\n".join(failed)
-            )
+        if not self._seconds:
+            raise UnusableError("all tests fail on the unmodified tree, so none can judge a mutant")
 
     def judge(self, plan: dict[Mutation, list[str]]) -> None:
-        """Run each mutation against its tests; append to `results`."""
+        """Run each mutation against its tests, without the unsound ones; append to `results`."""
 
         def judged(mutation: Mutation, result: Result) -> str:
             self.results.append(result)
@@ -183,7 +186,7 @@ class Runner:
         spent = 0.0
         copy.write(mutation.file, mutation.apply(source))
         try:
-            for test in tests:
+            for test in filter(self._seconds.__contains__, tests):
                 limit_s = LIMIT_FACTOR * self._seconds[test] + LIMIT_EXTRA_S
                 outcome = copy.run(test, limit_s, HANGING)
                 spent += outcome.seconds
@@ -266,14 +269,21 @@ def share(results: list[Result]) -> float | None:
     return sum(result.outcome == "found" for result in judged) / len(judged) if judged else None
 
 
-def report(results: list[Result], seed: int, drawn: int, as_json: bool) -> int:
+def report(results: list[Result], unsound: list[str], seed: int, drawn: int, as_json: bool) -> int:
     """Print the results; return 0 if enough were found, otherwise 1."""
     results = sorted(results, key=lambda result: (result.mutation.file, result.mutation.line))
     found = share(results)
     cpu_s = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
     if as_json:
-        summary = {"seed": seed, "drawn": drawn, "share": found, "enough": ENOUGH, "cpu_s": round(cpu_s, 1)}
-        print(json.dumps(summary | {"mutants": [result.as_dict() for result in results]}))
+        summary = {
+            "seed": seed,
+            "drawn": drawn,
+            "share": found,
+            "enough": ENOUGH,
+            "cpu_s": round(cpu_s, 1),
+            "unsound": unsound,
+        }
+        print(json.dumps(summary | {"unsound": sorted(unsound), "mutants": [result.as_dict() for result in results]}))
     else:
         for result in results:
             if result.outcome == "survived":
@@ -281,6 +291,8 @@ def report(results: list[Result], seed: int, drawn: int, as_json: bool) -> int:
                     f"survived: {result.mutation.file}:{result.mutation.line}: {result.mutation.change}\n{result.diff}"
                 )
         print(table(results))
+        if unsound:
+            print("set aside, because they fail on the unmodified tree:", *sorted(unsound))
         text = "none judged" if found is None else f"{found:.1%} found, {ENOUGH:.0%} are enough"
         print(f"seed {seed}, {len(results)} of {drawn} drawn: {text}; {cpu_s:.0f} s of CPU")
     if found is None:
@@ -306,6 +318,7 @@ def run(options: argparse.Namespace, root: Path) -> int:
             print(f"{mutation.file}:{mutation.line}: {mutation.change} ({tests})")
         return 0
     with tempfile.TemporaryDirectory(prefix="m-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)  # some tests become another user
         runner = Runner(mutants, options.jobs, Path(folder))
         if options.map:
             failed = runner.measure(known)
@@ -322,9 +335,9 @@ def run(options: argparse.Namespace, root: Path) -> int:
         except KeyboardInterrupt:
             print("interrupted; results so far:", file=sys.stderr)
             with contextlib.suppress(UnusableError):
-                report([*marked, *runner.results], options.seed, len(drawn), options.json)
+                report([*marked, *runner.results], runner.unsound, options.seed, len(drawn), options.json)
             return INTERRUPTED
-        return report([*marked, *runner.results], options.seed, len(drawn), options.json)
+        return report([*marked, *runner.results], runner.unsound, options.seed, len(drawn), options.json)
 
 
 def main(arguments: list[str] | None = None, root: Path | None = None) -> int:

@@ -83,7 +83,7 @@ class Copy:
         self._environ = kept | {"PATH": path, "VIRTUAL_ENV": str(environment), "TMPDIR": str(folder / "tmp")}
 
     def _copy_scripts(self, target: Path) -> None:
-        """Copy the console scripts of this environment, with the copy's interpreter."""
+        """Copy the console scripts of this environment, with the copy's interpreter, and link its other programs."""
         source = Path(sys.executable).parent
         for script in source.iterdir():
             if script.is_file() and not (target / script.name).exists():
@@ -91,6 +91,8 @@ class Copy:
                 if text.startswith(f"#!{source}/python".encode()):
                     (target / script.name).write_bytes(f"#!{self.python}\n".encode() + text.partition(b"\n")[2])
                     (target / script.name).chmod(0o755)
+                elif not text.startswith(b"#!"):
+                    (target / script.name).symlink_to(script)
 
     def check(self, programs: dict[str, str]) -> None:
         """Check that each program (by package) runs the copy: it exits when its package in the copy does.

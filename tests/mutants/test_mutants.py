@@ -225,9 +225,30 @@ def test_enough_found_mutants_are_a_success_and_child_processes_run_the_mutant(
 def test_tests_that_fail_on_the_unmodified_tree_judge_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    wrong = GOOD_TEST.replace("[2, 3]", "[3, 2]")
+    root = tree(tmp_path, test_blind=BLIND_TEST, test_wrong=wrong)
+    assert main(["--count", "1", "--seed", "1", "--jobs", "1", "--json"], root) == 1
+    printed = printed_json(capsys)
+    assert [mutant["outcome"] for mutant in printed["mutants"]] == ["survived"]
+    assert printed["unsound"] == ["tests/test_wrong.py"]
+
+
+def test_if_no_test_passes_on_the_unmodified_tree_the_run_is_unusable(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = tree(tmp_path, test_small=GOOD_TEST.replace("[2, 3]", "[3, 2]"))
     assert main(["--count", "1", "--jobs", "1"], root) == 2
-    assert "tests fail on the unmodified tree" in capsys.readouterr().err
+    assert "all tests fail on the unmodified tree" in capsys.readouterr().err
+
+
+def test_another_user_can_run_the_copy_and_other_programs_are_in_it(tmp_path: Path) -> None:
+    other_user = """import pathlib, subprocess, sys
+def test_other_user():
+    assert all(folder.stat().st_mode & 0o005 == 0o005 for folder in pathlib.Path(__file__).parents[:4])
+    subprocess.run([pathlib.Path(sys.executable).parent / "ruff", "--version"], check=True)
+"""
+    root = tree(tmp_path, test_other_user=other_user)
+    assert main(["--count", "1", "--seed", "1", "--jobs", "1"], root) == 1  # 1: judged, and survived
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.client.client_process import Dashboard
-from tests.client.tellers.world import (
+from tests.processes import TOKEN, wait_until
+from tests.programs.tellers.world import (
     INTERVALS,
     LONGEST_S,
     EarlyClient,
@@ -22,7 +23,6 @@ from tests.client.tellers.world import (
     tellers_testbed,
     told_by_row,
 )
-from tests.processes import TOKEN, wait_until
 
 RUNS = {
     "plain": 1, "one fraction": 2, "fraction lowered": 3, "fraction raised": 4, "killed and back": 5,
