@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,26 @@ def test_a_database_that_cannot_be_read_is_named_in_one_line(tmp_path: Path, mon
     assert told.startswith(f"STATUS={tmp_path}/two\\nlines/outbox.db: ")
     assert "Input/output error" in told
     assert "\n" not in told
+
+
+def test_a_changed_line_is_told_once_a_second_at_most(tmp_path: Path) -> None:
+    now, lines, reads = [100.0], iter(["one", "two", "two", "three"]), list[float]()
+
+    def read() -> str:
+        reads.append(now[0])
+        return next(lines)
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(0)
+        StatusLine({}, read, lambda: now[0]).update()
+        assert reads == [], "nobody is told"
+        line = StatusLine({"NOTIFY_SOCKET": str(tmp_path / "notify")}, read, lambda: now[0])
+        told = []
+        for at in (100.0, 100.9, 101.0, 102.0, 103.0):
+            now[0] = at
+            line.update()
+            with suppress(BlockingIOError):
+                told.append(manager.recv(1000).decode())
+    assert told == ["STATUS=one", "STATUS=two", "STATUS=three"]
+    assert reads == [100.0, 101.0, 102.0, 103.0]
