@@ -395,8 +395,7 @@ class Run:
         """Why its numbers are UNKNOWN; empty if they are VERIFIED."""
         if found := self._refusal or self._failure or self.unknown_reason:
             return found
-        if self.verified_at is None:
-            return NOT_COMPARED
+        assert self.verified_at is not None  # else there is an `unknown_reason`
         planned = self.compare_at or at
         if not self.is_over and at - planned > timedelta(seconds=2 * self._intervals.compare_s):
             return f"last compared at {self.verified_at.isoformat(timespec='seconds')}"

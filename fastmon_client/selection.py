@@ -73,8 +73,8 @@ class Selection:
         *last* does not decrease from call to call.
         """
         if len(self._exact) == 1:
-            found = _rank(last, self._exact[0])
-            return found, found
+            [only] = self._exact
+            return _rank(last, only), _rank(last, only)
         for sequence in range(self._counted + 1, last + 1):
             self._all += self.by_all(sequence)
             self._any += self.by_any(sequence)

@@ -12,7 +12,6 @@ from fastmon_client.selection import MAX_SEQUENCE, sequence_of
 ANNOUNCED = "tf_file_registered"
 MAX_TEXT = 300
 """Longest text of a message or row that is kept; no name in the monitor is longer."""
-_NESTED = (dict, list)
 _TEXTS = frozenset((
     "msg_type", "run_id", "run_number", "namespace", "processed_by", "sender", "status", "message", "stf_filename",
     "tf_filename", "tf_file_id", "event_id", "timestamp", "sent_at",
@@ -65,18 +64,15 @@ class TfFile:
 
 
 def cut_texts(message: Mapping[str, Any]) -> dict[str, Any] | None:
-    """*message* with its texts cut at `MAX_TEXT` characters; None if all are shorter."""
+    """*message* with its texts cut at `MAX_TEXT` characters; None if it has neither long nor nested ones."""
     for value in message.values():  # for each event, so without a call for each field
         kind = type(value)
         if (kind is str and len(value) > MAX_TEXT) or kind is dict or kind is list:
             break
     else:
         return None
-    cut = {
-        key: cut_text(value) for key, value in message.items()
-        if (type(value) is str and len(value) > MAX_TEXT) or (type(value) in _NESTED and key in _TEXTS)
-    }  # fmt: skip
-    return {**message, **cut} if cut else None
+    texts = {key: cut_text(value) for key, value in message.items() if type(value) is str or key in _TEXTS}
+    return {**message, **texts}
 
 
 def cut_text(value: Any) -> Any:

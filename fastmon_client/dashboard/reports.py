@@ -99,7 +99,7 @@ class PageReports:
         found: list[RunFacts | UnreadRun] = []
         problems: list[str] = []
         named = 0
-        for row in inside[:MAX_RUNS]:
+        for row in inside:
             whole = row_of(row["run"], with_strip) or row
             names: Mapping[int, str] = {}
             if self._details and named < MAX_NAMED_RUNS and not problems and (bad := bad_sequences(whole)):

@@ -109,7 +109,7 @@ class App:
 
     def run(self) -> None:
         """Draw until `stop`; restore the terminal at the end."""
-        with self._signals(), self._questions:
+        with self._signals(), closing(self._questions):
             try:
                 self._enter()
                 self._loop()
@@ -241,7 +241,7 @@ class _Questions:
         self._details = details
         self._pool = ThreadPoolExecutor(1, "details of a run")
         self._run: str | None = None
-        self._asked_at = 0.0
+        self._asked_at = -REFRESH_S
         self._asked: Future[dict[str, Any]] | None = None
         self._answer: dict[str, Any] = {}
 
@@ -265,16 +265,13 @@ class _Questions:
         except (MonitorUnavailable, AccessDenied) as exc:
             return {"problem": str(exc)}
 
-    def __enter__(self) -> _Questions:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
+    def close(self) -> None:
+        """Ask no more."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _pipe() -> tuple[int, int]:
     reading, writing = os.pipe()
-    os.set_blocking(reading, False)
     os.set_blocking(writing, False)
     return reading, writing
 

@@ -28,25 +28,16 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """Runs a module with the terminal as its controlling terminal, as a shell does: Ctrl-C becomes a signal."""
 
 
-class Terminal:
-    """Runs a Python module, or the program *of* with *words*, in a window of *columns* x *rows*."""
+class Window:
+    """A pty of *columns* x *rows* with its screen: what is written to `theirs` is seen."""
 
-    def __init__(
-        self, *words: str, of: Sequence[str] = (), columns: int = 80, rows: int = 24, stdin: int | None = None,
-        **environment: str,
-    ) -> None:  # fmt: skip
+    def __init__(self, columns: int = 80, rows: int = 24) -> None:
         self.raw = b""
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
         self._news = threading.Condition()
-        self._ours, theirs = pty.openpty()
+        self._ours, self.theirs = pty.openpty()
         self._set_size(columns, rows)
-        self.process = subprocess.Popen(
-            [*(of or (sys.executable, "-c", _AS_SHELL)), *words], stdin=theirs if stdin is None else stdin,
-            stdout=theirs, stderr=theirs, start_new_session=True,
-            env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment},
-        )  # fmt: skip
-        os.close(theirs)
         self._stop = os.pipe()
         self.read_on()
 
@@ -65,7 +56,6 @@ class Terminal:
             self._screen.resize(rows, columns)
             self._screen.reset()
         self._set_size(columns, rows)
-        self.process.send_signal(signal.SIGWINCH)
 
     def press(self, keys: str) -> None:
         """Type *keys*, as bytes of the terminal."""
@@ -92,19 +82,9 @@ class Terminal:
         self._reader = threading.Thread(target=self._read_along)
         self._reader.start()
 
-    def wait_until_stopped(self) -> None:
-        """Wait until the process is suspended."""
-        status = Path(f"/proc/{self.process.pid}/stat")
-        wait_until(lambda: status.read_text().rpartition(") ")[2].startswith("T"), "the process is stopped")
-
     def colours(self) -> set[str]:
         with self._news:
             return {cell.fg for row in self._screen.buffer.values() for cell in row.values()}
-
-    def ended(self) -> int:
-        code = self.process.wait(DEADLINE_S)
-        self._reader.join(DEADLINE_S)
-        return code
 
     def _lines(self) -> list[str]:
         return [line.rstrip() for line in self._screen.display]
@@ -123,6 +103,45 @@ class Terminal:
                 self._stream.feed(chunk)
                 self._news.notify_all()
 
+    def close(self) -> None:
+        """Close both sides, except what was closed before."""
+        if self._reader.is_alive():
+            self.stop_reading()
+        for fd in (*self._stop, self._ours, self.theirs):
+            if fd >= 0:
+                os.close(fd)
+
+
+class Terminal(Window):
+    """Runs a Python module, or the program *of* with *words*, in a window."""
+
+    def __init__(
+        self, *words: str, of: Sequence[str] = (), columns: int = 80, rows: int = 24, stdin: int | None = None,
+        **environment: str,
+    ) -> None:  # fmt: skip
+        super().__init__(columns, rows)
+        self.process = subprocess.Popen(
+            [*(of or (sys.executable, "-c", _AS_SHELL)), *words], stdin=self.theirs if stdin is None else stdin,
+            stdout=self.theirs, stderr=self.theirs, start_new_session=True,
+            env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment},
+        )  # fmt: skip
+        os.close(self.theirs)
+        self.theirs = -1
+
+    def resize(self, columns: int, rows: int) -> None:
+        super().resize(columns, rows)
+        self.process.send_signal(signal.SIGWINCH)
+
+    def wait_until_stopped(self) -> None:
+        """Wait until the process is suspended."""
+        status = Path(f"/proc/{self.process.pid}/stat")
+        wait_until(lambda: status.read_text().rpartition(") ")[2].startswith("T"), "the process is stopped")
+
+    def ended(self) -> int:
+        code = self.process.wait(DEADLINE_S)
+        self._reader.join(DEADLINE_S)
+        return code
+
     def __enter__(self) -> Terminal:
         return self
 
@@ -130,6 +149,4 @@ class Terminal:
         self.process.kill()
         self.process.wait(DEADLINE_S)
         self._reader.join(DEADLINE_S)
-        for fd in (*self._stop, self._ours):
-            if fd >= 0:
-                os.close(fd)
+        self.close()

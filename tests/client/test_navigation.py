@@ -118,3 +118,9 @@ def test_what_is_typed_is_bounded() -> None:
     found, _ = after("a", *"x" * 1000, "enter", *"y" * 1000)
     assert found.prompt is not None
     assert (len(found.prompt.by), len(found.prompt.note)) == (60, 300)
+
+
+def test_a_page_of_a_very_low_window_is_one_line() -> None:
+    for lines in (0, 1, 2):
+        assert after("enter", "page down", page_lines=lines)[0].top == 1
+    assert after("enter", "page down", page_lines=3)[0].top == 2

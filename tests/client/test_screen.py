@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from io import StringIO
@@ -10,12 +11,13 @@ import pytest
 from rich.text import Text
 
 from fastmon_client.live.screen import Screen
+from fastmon_client.standard_output import OutputLost
 
 SIZE = (20, 4)
 
 
 class Tty(StringIO):
-    encoding = "utf-8"
+    encoding: str = "utf-8"  # type: ignore[assignment]
 
     def isatty(self) -> bool:
         return True
@@ -91,3 +93,42 @@ def test_screen_is_entered_and_left(opened: Open) -> None:
     screen.enter()
     screen.leave()
     assert tty.written() == "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
+
+
+def test_characters_that_the_encoding_lacks_are_replaced(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    for encoding, shown in (("utf-8", "● ▁█ 3 → 4"), ("latin-1", "* _# 3 > 4"), ("ascii", "* _# 3 > 4")):
+        monkeypatch.setattr(Tty, "encoding", encoding)
+        screen, tty = opened()
+        line = Text.assemble(("●", "red"), " ▁█ 3 → 4")
+        screen.draw([line], SIZE)
+        assert tty.written() == f"\x1b[2J\x1b[1;1H\x1b[31m{shown[0]}\x1b[0m{shown[1:]}\x1b[K"
+        assert line.plain == "● ▁█ 3 → 4"
+
+
+def test_a_terminal_that_is_gone_is_left_without_an_error(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, tty = opened()
+
+    def gone(_text: str) -> int:
+        raise OutputLost("its reader closed it")
+
+    monkeypatch.setattr(tty, "write", gone)
+    screen.leave()
+    with pytest.raises(OutputLost):
+        screen.enter()
+
+
+@pytest.mark.parametrize(
+    ("known", "size"), [((100, 30), (100, 30)), ((0, 0), (80, 24)), ((0, 30), (80, 30)), (None, (80, 24))]
+)
+def test_a_size_that_the_terminal_does_not_tell_is_80_by_24(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, known: tuple[int, int] | None, size: tuple[int, int]
+) -> None:
+    def told(_fd: int) -> os.terminal_size:
+        if known is None:
+            raise OSError
+        return os.terminal_size(known)
+
+    screen, tty = opened()
+    monkeypatch.setattr(tty, "fileno", lambda: 1)
+    monkeypatch.setattr(os, "get_terminal_size", told)
+    assert screen.size == size
