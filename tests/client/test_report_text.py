@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
-from typing import Any
 
 import pytest
 
@@ -95,7 +93,7 @@ FULL = """\
 
 ## Notes
 
-one  
+one\x20\x20
 \\- two
 
 ## Runs
@@ -232,7 +230,7 @@ def test_every_field_of_a_run_and_of_an_alarm() -> None:
         "evidence": "3 STFs without TF files", "acknowledged_by": "Ana",
         "acknowledged_at": "2026-11-30T06:05:00+00:00", "note": "",
     }  # fmt: skip
-    assert {name: found[name] for name in ("version", "title", "made_at", "begin", "end", "notes", "daemons")} == {  # type: ignore[literal-required]
+    assert {name: found[name] for name in ("version", "title", "made_at", "begin", "end", "notes", "daemons")} == {
         "version": 1, "title": "night shift of 2026-11-30", "made_at": "2026-11-30T13:00:00+00:00",
         "begin": "2026-11-30T05:00:00+00:00", "end": "2026-11-30T13:00:00+00:00", "notes": ["one\n\n- two"],
         "daemons": [agent("a", state="warning", host=None, text="warns"), agent("b", state="unknown")],
