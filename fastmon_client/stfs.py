@@ -116,9 +116,7 @@ class Stfs:
             stf = self._open_stf(tf, at)
         identity, ids = tf.identity, stf.ids
         if identity is not None and (known := identity if identity in ids else _known(tf, stf)) is not None:
-            repeats = backfilled or known not in stf.unannounced
-            stf.unannounced.pop(known, None)
-            return False if repeats else None
+            return False if backfilled or stf.unannounced.pop(known, None) is None else None
         if len(ids) >= MAX_TF_FILES_PER_STF:
             return False
         identity = identity or f"?{len(ids)}"
