@@ -208,6 +208,7 @@ def test_without_a_fraction_nothing_is_known_until_all_have_tf_files() -> None:
 def test_a_run_without_stfs_expects_none() -> None:
     stfs = Stfs()
     assert (stfs.expected(), stfs.skipped(), stfs.tf_expected(), strip(stfs, T0)) == (None, None, None, {})
+    assert (stfs.seen, stfs.unread, stfs.unconfirmed, stfs.has_listing) == (0, 0, 0, False)
     listing(stfs)
     assert (stfs.expected(), stfs.skipped(), stfs.tf_expected(), stfs.unclear()) == (0, 0, 0, 0)
 
