@@ -327,7 +327,7 @@ def test_a_running_run_is_stale_without_tf_files(idle_s: float, is_stale: bool) 
 def test_only_new_tf_files_that_are_not_late_make_a_run_running() -> None:
     for changes, state in (({}, "running"), ({"late": True}, "unknown")):
         run = new_run()
-        assert ingest(run, 1, **changes)
+        assert ingest(run, 1, **changes)  # type: ignore[arg-type]
         assert run.state == state
     run = new_run()
     run.record_state("pause_run", T0)
