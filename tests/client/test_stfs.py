@@ -308,3 +308,10 @@ def test_too_many_tf_files_close_the_oldest_stf(monkeypatch: pytest.MonkeyPatch)
     ingest(stfs, 4)
     assert ingest(stfs, 1, 4, tf_total=9) is False
     assert stfs.memory == 1 + 1000 + 3 * 1200 + 3 * 150
+
+
+def test_the_lowest_gaps_are_known_if_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MAX_GAPS", 2)
+    stfs = whole_stfs(5)
+    listing(stfs, 5)
+    assert stfs.missing(after(99), GRACE) == Missing(2, [1, 2])
