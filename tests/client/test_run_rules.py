@@ -344,7 +344,10 @@ def doubt(run: Run, at: datetime) -> str:
 
 def test_a_refusal_is_the_reason_before_any_other() -> None:
     run = new_run()
+    compare(run, after(1))
+    planned = run.compare_at
     run.mark_unverified("rejected (401)", T0, compare=False, is_refusal=True)
+    assert run.compare_at == planned
     run.finish_comparison("monitor answered 500", T0)
     run.mark_unverified("reset", T0, compare=True)
     assert doubt(run, T0) == "rejected (401)"
