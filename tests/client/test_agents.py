@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fastmon_client import agents as module
 from fastmon_client.agents import Agents
 from fastmon_client.intervals import Intervals
 from tests.client.state_driver import T0
@@ -165,3 +166,24 @@ def test_who_of_a_kind_is_silent() -> None:
     nowhere = known(agent_row("d1", -900, hostname=None)).silent(("fastmon",), "ns")
     assert nowhere is not None
     assert nowhere.where == "d1"
+
+
+def test_as_many_agents_are_known_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_AGENTS", 2)
+    agents = known(*(agent_row(name) for name in "abc"))
+    assert [agents.is_listed(name) for name in "abc"] == [True, True, False]
+    agents.record_status({"processed_by": "c", "status": "ok"}, T0)
+    assert [each["name"] for each in shown(agents)] == ["a", "b"]
+    for name in "abc":
+        agents.record_sign(name, after(50))
+    agents.record_rows([agent_row("a"), agent_row("b")], None, after(100))
+    assert [each["name"] for each in shown(agents)] == ["b", "a"]  # the oldest sign is forgotten: a is silent
+    assert [each["state"] for each in shown(agents)] == ["good", "bad"]
+
+
+def test_those_of_the_table_are_shown_before_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_SHOWN", 2)
+    agents = known(agent_row("x", namespace="x"), agent_row("b"))
+    assert [each["name"] for each in shown(agents)] == ["b", "x"]
+    agents.record_status({"processed_by": "a", "status": "ok", "namespace": "a"}, T0)
+    assert [each["name"] for each in shown(agents)] == ["x", "b"]
