@@ -261,6 +261,15 @@ def test_every_word_about_the_token() -> None:
         )  # fmt: skip
 
 
+def test_a_stream_that_is_cut_before_its_first_event_has_no_data() -> None:
+    whole = response({"count": 0})
+    cut = [b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 99\r\n\r\nev"]
+    with ScriptedServer(whole, whole, whole, cut) as server:  # TCP, REST, token, stream
+        assert said(server.url) == (
+            "stream", "no data for 10 s", "check for a proxy that buffers the stream", "unreachable",
+        )  # fmt: skip
+
+
 def test_with_a_proxy_it_makes_the_connection() -> None:
     with answering(response({"count": 0})) as proxy:
         for scheme, tls in (("http", "not used (http)"), ("https", "checked with REST, through the proxy")):

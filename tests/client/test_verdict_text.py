@@ -282,14 +282,14 @@ def test_every_word_of_the_tiles(changes: Any, expected: dict[str, tuple[str, st
 
 
 def test_the_numbers_of_the_tiles() -> None:
-    runs = [run("2", last_at=ago(2)), whole_run("1", last_at=ago(9), rate_hz=0.1004), whole_run("0", last_at=None)]
+    runs = [run("2", last_at=ago(2)), whole_run("1", last_at=ago(9), rate_hz=0.1236), whole_run("0", last_at=None)]
     daemons = [
         daemon(backlog=3, heartbeat_age_s=7.0), daemon(name="b", backlog=4, heartbeat_age_s=5.0),
         daemon(name="c", backlog=None), silent(backlog=100, heartbeat_age_s=70.0),
     ]  # fmt: skip
     _, found = judge(facts(runs=runs, daemons=daemons))
     flow, missing, tile, monitor = found["flow"], found["missing"], found["daemon"], found["monitor"]
-    assert (flow["rate_hz"], flow["last_tf_file_at"], flow["age_s"]) == (23.3, ago(2), 2.0)
+    assert (flow["rate_hz"], flow["last_tf_file_at"], flow["age_s"]) == (23.324, ago(2), 2.0)
     assert (missing["count"], missing["run"]) == (4, "2")
     assert (tile["backlog"], tile["heartbeat_age_s"], tile["agents"]) == (7, 5.0, daemons)
     assert monitor["tables"] == {"state": "good", "text": "read 0 s ago"}
