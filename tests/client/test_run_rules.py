@@ -219,6 +219,13 @@ def test_a_pending_ended_run_is_compared_every_second_for_a_minute(since_end_s: 
     assert run.compare_at == after(since_end_s + rest_s)
 
 
+def test_a_run_whose_end_was_learned_late_is_compared_every_second_from_then_on() -> None:
+    run = new_run()
+    run.record_state("end_run", T0, after(-900))
+    compare(run, after(30), 1, since=after(30))
+    assert run.compare_at == after(31)
+
+
 @pytest.mark.parametrize(("since_end_s", "is_watched"), [(900, True), (900.001, False)])
 def test_a_run_with_gaps_is_compared_for_15_minutes_after_its_end(since_end_s: float, is_watched: bool) -> None:
     run = ended_run(whole=False)
