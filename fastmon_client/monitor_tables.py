@@ -53,11 +53,11 @@ class Tables:
 
     def runs(self) -> list[dict[str, Any]]:
         """All runs."""
-        return self._rows("/api/runs/", {})
+        return self._rows("/api/runs/", {}, MAX_LIST_BYTES)
 
     def agents(self) -> tuple[list[dict[str, Any]], datetime | None]:
         """All agents, and the time of the monitor's clock if it tells it."""
-        rows = self._rows("/api/systemagents/", {})
+        rows = self._rows("/api/systemagents/", {}, MAX_LIST_BYTES)
         return rows, self._answered_at
 
     def stfs(self, run_number: int) -> list[tuple[str, datetime]]:
@@ -80,14 +80,14 @@ class Tables:
         def is_wanted(row: dict[str, Any]) -> bool:
             return bool(row.get("stf_file") == stf_filename)  # a monitor without this filter sends all
 
-        return self._rows("/api/fastmon-files/", {"stf_filename": stf_filename}, is_wanted, MAX_TF_FILES_BYTES)
+        return self._rows("/api/fastmon-files/", {"stf_filename": stf_filename}, MAX_TF_FILES_BYTES, is_wanted)
 
     def _rows(
         self,
         path: str,
         params: dict[str, str],
+        max_bytes: int,
         is_wanted: Callable[[dict[str, Any]], bool] = lambda _row: True,
-        max_bytes: int = MAX_LIST_BYTES,
     ) -> list[dict[str, Any]]:
         """The rows that are wanted, slim, within *max_bytes* of memory."""
         found, left = [], max_bytes

@@ -65,14 +65,12 @@ def _count(value: object) -> int | None:
 class Run:
     """One run."""
 
-    def __init__(
-        self, name: str, at: datetime, intervals: Intervals, *, was_shown: bool = False, is_past: bool = False
-    ) -> None:
+    def __init__(self, name: str, at: datetime, intervals: Intervals, *, is_past: bool = False) -> None:
         self.name = name
         self.namespace: str | None = None
         """From the first message that named one."""
         self._number = next(_NUMBERS)
-        self.was_shown = was_shown or is_past
+        self.was_shown = is_past
         """Whether its TF files are not shown when they are found in the tables."""
         self.is_past = is_past
         """Whether it was over before this client started, as far as the table of runs tells."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 
 from fastmon_client.selection import Selection, sequence_of
 from fastmon_client.snapshot import StripCell, StripKind
@@ -116,9 +117,7 @@ class Stfs:
             stf = self._open_stf(tf, at)
         identity, ids = tf.identity, stf.ids
         if identity is not None and (known := identity if identity in ids else _known(tf, stf)) is not None:
-            repeats = backfilled or known not in stf.unannounced
-            stf.unannounced.pop(known, None)
-            return False if repeats else None
+            return False if backfilled or stf.unannounced.pop(known, None) is None else None
         if len(ids) >= MAX_TF_FILES_PER_STF:
             return False
         identity = identity or f"?{len(ids)}"
@@ -274,7 +273,7 @@ class Stfs:
         """The settled STFs to query with the next listing: some missing ones, in turn; after `read_again` all."""
         if self._reads_all_missing:
             self._reads_all_missing = False
-            return {*self._with_code(_MISSING, MAX_ABSENT), *self._with_code(_EMPTY, MAX_REREAD)}
+            return {*islice(self._with_code(_MISSING), MAX_ABSENT), *islice(self._with_code(_EMPTY), MAX_REREAD)}
         found: set[int] = set()
         sequence = self._codes.find(_MISSING, self._again_from, self.highest + 1)
         while sequence > 0 and len(found) < MAX_REREAD:
@@ -283,12 +282,11 @@ class Stfs:
         self._again_from = max(sequence, 0)
         return found
 
-    def _with_code(self, code: int, limit: int) -> Iterator[int]:
-        """The highest sequence numbers with *code*, at most *limit*."""
+    def _with_code(self, code: int) -> Iterator[int]:
+        """The sequence numbers with *code*, the highest first."""
         sequence = self._codes.rfind(code, 1, self.highest + 1)
-        while sequence > 0 and limit:
+        while sequence > 0:
             yield sequence
-            limit -= 1
             sequence = self._codes.rfind(code, 1, sequence)
 
     def read_all_again(self) -> None:
@@ -399,13 +397,12 @@ class Stfs:
         ]  # fmt: skip
         waiting += [sequence for sequence, since in self._gaps.items() if at - since >= grace]
         count = len(waiting) + self._codes.count(_MISSING, 1, self.highest + 1)
-        return Missing(count, sorted([*filter(None, waiting), *self._settled_missing(named)])[:named])
+        return Missing(count, sorted([*filter(None, waiting), *islice(self._settled_missing(), named)])[:named])
 
-    def _settled_missing(self, named: int) -> Iterator[int]:
+    def _settled_missing(self) -> Iterator[int]:
         sequence = self._codes.find(_MISSING, 1, self.highest + 1)
-        while sequence > 0 and named:
+        while sequence > 0:
             yield sequence
-            named -= 1
             sequence = self._codes.find(_MISSING, sequence + 1, self.highest + 1)
 
     def incomplete(self, at: datetime, grace: timedelta) -> list[Stf]:

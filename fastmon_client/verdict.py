@@ -138,10 +138,8 @@ def _monitor(facts: Facts) -> tuple[MonitorTile, list[Cause]]:
         since = connection["since"] if connection["state"] != "CONNECTING" or is_bad else None
         causes.append(Cause("blind", reason if is_bad else "connecting to the monitor", remedy, since))
     elif stream["state"] == "bad":
-        causes.append(
-            Cause("degraded", f"the stream is lost ({connection['reason']}): numbers come from the tables, late",
-                  "check the stream: fastmon-client status", connection["since"])
-        )  # fmt: skip
+        reason = f"the stream is lost ({connection['reason'] or 'no response'}): numbers come from the tables, late"
+        causes.append(Cause("degraded", reason, "check the stream: fastmon-client status", connection["since"]))
     elif tables["state"] == "bad":
         since = status.since.isoformat() if status.since else None
         causes.append(

@@ -8,6 +8,8 @@ import ssl
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from click.testing import CliRunner, Result
@@ -15,7 +17,7 @@ from click.testing import CliRunner, Result
 from fastmon_client import __version__
 from fastmon_client.cli import cli
 from fastmon_client.diagnostics import DiagnosticResult, Diagnostics
-from fastmon_client.monitor_session import MonitorSession
+from fastmon_client.monitor_session import AccessDenied, MonitorSession
 from fastmon_client.monitor_tables import MonitorUnavailable, Tables
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.client.scripted_server import Answer, ScriptedServer, certified, response, status_response, trust_in
@@ -176,3 +178,101 @@ def test_an_endlessly_slow_response_ends_the_check(monkeypatch: pytest.MonkeyPat
             tables.runs()
     assert (last.what, last.ok) == ("REST", False)
     assert "the response of the monitor was not complete in time" in last.detail
+
+
+# Every word
+
+
+def said(url: str, **changes: Any) -> tuple[str, str, str, str | None]:
+    """The last check, what it says, its hint, and the cause for the exit code."""
+    session = MonitorSession(**{"url": url, "token": lambda: TOKEN, **changes})
+    diagnostics = Diagnostics(session)
+    *_, last = diagnostics.run()
+    return last.what, last.detail, last.hint, diagnostics.cause
+
+
+@pytest.mark.parametrize(
+    ("url", "where"),
+    [("http://127.0.0.1", "127.0.0.1:80"), ("https://127.0.0.1", "127.0.0.1:443"), ("http://[::1]:9", "::1:9")],
+)
+def test_the_port_is_that_of_the_url_or_of_its_scheme(url: str, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_address: object) -> None:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr("fastmon_client.diagnostics.connect", refuse)
+    hint = "check that the monitor is up, the port in SWF_MONITOR_URL, and firewalls"
+    assert said(url) == ("TCP", f"{where}: connection refused", hint, "unreachable")
+
+
+def test_every_word_about_a_healthy_monitor(monitor: MonitorThread) -> None:
+    port = monitor.url.rpartition(":")[2]
+    session = MonitorSession(url=monitor.url, token=lambda: TOKEN)
+    diagnostics = Diagnostics(session)
+    found = list(diagnostics.run())
+    host = urlsplit(monitor.url).hostname
+    assert found[0].detail.startswith(f"{host} is ")
+    assert [each.detail for each in found[2:]] == [
+        "not used (http)", "0 STFs registered", "accepted", "first event received",
+    ]  # fmt: skip
+    assert (found[1].detail.startswith(f"port {port} is open at "), diagnostics.cause) == (True, None)
+    assert {each.hint for each in found} == {""}
+
+
+@pytest.mark.parametrize(
+    ("status", "detail", "hint", "cause"),
+    [
+        ("401 Unauthorized", "rejected (401)", "set SWF_API_TOKEN to a valid token of this monitor", "token"),
+        ("403 Forbidden", "rejected (403)", "set SWF_API_TOKEN to a valid token of this monitor", "token"),
+        ("300 Choices", "redirected to elsewhere", "login page? set SWF_MONITOR_URL to the monitor itself", "other"),
+        ("400 Bad", "answered 400", "set SWF_MONITOR_URL to the monitor's base URL; check the monitor's log", "other"),
+        ("500 Oops", "answered 500", "set SWF_MONITOR_URL to the monitor's base URL; check the monitor's log", "other"),
+        ("299 Odd", "response is not a monitor's (299)", "set SWF_MONITOR_URL to the monitor's base URL, without /api",
+         "other"),
+    ],
+)  # fmt: skip
+def test_every_word_about_an_answer(status: str, detail: str, hint: str, cause: str) -> None:
+    with answering(status_response(status)) as server:
+        assert said(server.url) == ("REST", detail, hint, cause)
+
+
+def test_every_word_about_a_response_that_does_not_come() -> None:
+    retry = "try again, and check the monitor's health"
+    with answering([]) as server:
+        assert said(server.url) == ("REST", "no response: the monitor closed the connection", retry, "unreachable")
+    with answering([b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"]) as server:
+        assert said(server.url) == (
+            "REST", "response is unreadable: the response was cut short", retry, "unreachable",
+        )  # fmt: skip
+
+
+def test_every_word_about_the_token() -> None:
+    def unreadable() -> str:
+        raise AccessDenied("SWF_API_TOKEN_FILE=x: no such file")
+
+    with answering(response({"count": 0})) as server:
+        assert said(server.url, token=str) == (
+            "token", "not set", "set SWF_API_TOKEN, or SWF_API_TOKEN_FILE to a file with the token", "token",
+        )  # fmt: skip
+        assert said(server.url, token=unreadable) == (
+            "token", "SWF_API_TOKEN_FILE=x: no such file", "fix that file", "token",
+        )  # fmt: skip
+        assert said(server.url) == (
+            "stream", "first bytes are not an event", "check that SWF_MONITOR_URL is the monitor itself", "other",
+        )  # fmt: skip
+
+
+def test_a_stream_that_is_cut_before_its_first_event_has_no_data() -> None:
+    whole = response({"count": 0})
+    cut = [b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 99\r\n\r\nev"]
+    with ScriptedServer(whole, whole, whole, cut) as server:  # TCP, REST, token, stream
+        assert said(server.url) == (
+            "stream", "no data for 10 s", "check for a proxy that buffers the stream", "unreachable",
+        )  # fmt: skip
+
+
+def test_with_a_proxy_it_makes_the_connection() -> None:
+    with answering(response({"count": 0})) as proxy:
+        for scheme, tls in (("http", "not used (http)"), ("https", "checked with REST, through the proxy")):
+            session = MonitorSession(url=f"{scheme}://monitor.invalid", token=str, proxies={scheme: proxy.url})
+            found = {each.what: each.detail for each in Diagnostics(session).run()}
+            assert (found["DNS"], found["TCP"], found["TLS"]) == ("left to the proxy", "left to the proxy", tls)

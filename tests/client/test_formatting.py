@@ -11,7 +11,20 @@ from typing import Any
 import pytest
 
 from fastmon_client.app_state import AppState
-from fastmon_client.formatting import escape, gaps, lag, line, size, status_line
+from fastmon_client.formatting import (
+    age,
+    clock_time,
+    count_of,
+    escape,
+    gaps,
+    lag,
+    line,
+    of,
+    short_age,
+    size,
+    status_line,
+    volume,
+)
 from fastmon_client.log_throttle import LogThrottle
 from fastmon_client.message_filter import MessageFilter
 from fastmon_client.output import JsonLines, Lines, Quiet
@@ -66,7 +79,18 @@ def test_control_characters_are_escaped(hostile):
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(None, "?"), (0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_960, "1.0 MB"), (10**18, "1000.0 PB")],
+    [
+        (None, "?"),
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (999_949, "999.9 kB"),
+        (999_950, "1.0 MB"),
+        (999_960, "1.0 MB"),
+        (2_500_000_000, "2.5 GB"),
+        (10**12, "1.0 TB"),
+        (10**18, "1000.0 PB"),
+    ],
 )
 def test_size_uses_powers_of_1000(count, text):
     assert size(count) == text
@@ -120,10 +144,47 @@ def test_tf_file_without_name_or_id_is_counted_each_time():
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(None, "-"), (0.085, "85 ms"), (0.123, "0.12 s"), (9.99, "9.99 s"), (10.9, "10 s"), (75.0, "1 min 15 s")],
-)
+    [(None, "-"), (0.0, "0 ms"), (0.085, "85 ms"), (0.1, "0.10 s"), (0.123, "0.12 s"), (9.99, "9.99 s"), (10, "10 s"),
+     (10.9, "10 s"), (75.0, "1 min 15 s")],
+)  # fmt: skip
 def test_lag_has_the_unit_that_suits_it(seconds, text):
     assert lag(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text", "short"),
+    [
+        (None, "?", "-"), (-5, "0 s", "0s"), (59.9, "59 s", "59s"), (60, "1 min 0 s", "1m"),
+        (3599, "59 min 59 s", "59m"), (3600, "1 h 0 min", "1h"), (86399, "23 h 59 min", "23h"),
+        (86400, "1 d 0 h", "1d"), (2 * 86400 + 7205, "2 d 2 h", "2d"),
+    ],
+)  # fmt: skip
+def test_an_age_has_its_largest_units(seconds, text, short):
+    assert (age(seconds), short_age(seconds)) == (text, short)
+
+
+def test_counts_and_times_are_in_words():
+    assert [count_of(count, "STF") for count in (0, 1, 2)] == ["0 STFs", "1 STF", "2 STFs"]
+    assert [volume(*each) for each in ((5, 0), (5, 1), (None, 1))] == ["5 B", "≥5 B", "?"]
+    assert (of(1, None), of(1, 2)) == ("1", "1/2")
+    times = ("2026-11-21T20:56:56.120+01:00", "x", "", None)
+    assert [clock_time(each) for each in times] == ["20:56:56", "-", "-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (TF | {"sent_at": "2026-11-21T12:00:01+00:00", "tf_first": 1},
+         "12:00:01  run 7  a.tf  TF 1-?  1.5 kB  of a.stf"),
+        (TF | {"run_id": None, "late": True, "tf_last": 2}, "-  run -  a.tf  TF ?-2  1.5 kB  of a.stf  late"),
+        ({"msg_type": "end_run", "run_id": 7, "total_stf_files": 0, "reason": None, "message": "m", "status": ""},
+         "-  run 7  end_run  status=  message=m  total_stf_files=0"),
+        ({"msg_type": "end_run", "reason": "beam lost"}, "-  run -  end_run  reason=beam lost"),
+        ({"msg_type": "pause_run", "run_id": 7, "timestamp": "2026-11-21T12:00:01"}, "12:00:01  run 7  pause_run"),
+    ],
+)  # fmt: skip
+def test_every_word_of_the_line_of_a_message(message, text):
+    assert line(message) == text
 
 
 def test_text_output_has_a_line_of_status_a_minute(capsys):
@@ -155,6 +216,21 @@ def test_text_output_has_a_line_of_status_a_minute(capsys):
 ])  # fmt: skip
 def test_line_of_status(changes, text):
     assert text in status_line(snapshot(**changes))
+
+
+def test_every_word_of_the_line_of_status():
+    runs = [
+        run("6", state="paused"),
+        *(run(str(n), stfs_missing=0, missing=[]) for n in range(5)),
+        run("9", state="ended"),
+    ]
+    assert status_line(snapshot(runs=runs)) == (
+        "20:56:56  DEGRADED  11.6 TF files/s  run 6 paused, 3 STFs missing: 12, 15-16  "
+        "run 0 running, 0 STFs missing  run 1 running, 0 STFs missing  run 2 running, 0 STFs missing  "
+        "run 3 running, 0 STFs missing  and 1 more run  (3 STFs of run 100014 are missing: 12, 15-16)"
+    )
+    calm = snapshot(runs=[run("1", state="imminent", stfs_missing=1, missing=[])], verdict=verdict("FLOWING"))
+    assert status_line(calm) == "20:56:56  FLOWING  11.6 TF files/s  run 1 imminent, 1 STF missing"
 
 
 def test_gaps_are_formatted_as_ranges():

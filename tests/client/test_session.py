@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,6 +21,7 @@ from fastmon_client.query_worker import QueryFailed, StfsResult, TfFilesResult
 from fastmon_client.session import Session, StopConditions, now
 from tests.client.client_process import Client
 from tests.client.scripted_server import OPEN, ScriptedServer, event
+from tests.processes import wait_until
 
 EVENTS = 7000
 
@@ -113,3 +115,30 @@ def test_the_comparison_of_a_run_that_was_dropped_does_not_go_on_in_that_of_its_
         session._process_result(TfFilesResult("7", [(stf, []) for stf in asked.reads[-1][1]], new), now())
     read = [stf for comparison, names in asked.reads if comparison == new for stf in names]
     assert sorted(read) == [name for name, _ in stfs]
+
+
+def test_past_runs_are_compared_one_right_after_the_other() -> None:
+    session = session_at("http://127.0.0.1:1", StopConditions())
+    asked = session._queries = Asked()  # type: ignore[assignment]
+    at = now()
+    began, ended = ((at - timedelta(hours=hours)).isoformat() for hours in (5, 4))
+    session._state.record_runs([{"run_number": 7, "start_time": began, "end_time": None}], at)
+    rows = [{"run_number": number, "start_time": began, "end_time": ended} for number in (8, 9)]
+    session._state.record_runs(rows, at)
+    at += timedelta(minutes=1)
+    session._start_comparisons(at)
+    assert asked.listings == [1, 2]  # of run 7, and of the newest past one
+    session._process_result(StfsResult("9", [], 2), at)
+    assert asked.listings == [1, 2, 3]
+
+
+def test_a_session_that_ended_leaves_no_thread_behind() -> None:
+    before = set(threading.enumerate())
+    answer = [OPEN, event('{"msg_type": "tf_file_registered", "run_id": 7, "tf_filename": "a.tf"}')]
+    with ScriptedServer(answer, answer, answer) as server:
+        known = {*before, *threading.enumerate()}
+        session = session_at(server.url, StopConditions(count=1))
+        assert not session.is_stopped
+        session.run()
+        assert (session.is_stopped, session.connected_once) == (True, True)
+    wait_until(lambda: not set(threading.enumerate()) - known, "its threads have ended")

@@ -30,7 +30,7 @@ def daemon(**changes: Any) -> dict[str, Any]:
 
 
 def silent(**changes: Any) -> dict[str, Any]:
-    return daemon(state="bad", status="SILENT", since=ago(70), text="is silent", **changes)
+    return daemon(**{"state": "bad", "status": "SILENT", "since": ago(70), "text": "is silent", **changes})
 
 
 def connection(state: str = "LIVE", reason: str = "") -> dict[str, Any]:
