@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import chdir, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from fastmon_daemon.outbox import NewStf, Outbox
 from tests.builders import FakeTestbed
 from tests.client.terminal import Terminal
 from tests.inspection.test_inspector import daemon_of
+from tests.processes import run_in_process
 
 RUNS = 30
 STFS = 40
@@ -62,12 +61,9 @@ RUN = {
 def printed(outbox: Outbox, *words: str, **environ: str) -> list[str]:
     database = () if words[0] == "config" else ("--db", str(outbox.path))
     inherited = {name: text for name, text in os.environ.items() if name in {"PATH", "LANG"}}
-    answer = subprocess.run(
-        [sys.executable, "-m", "fastmon_daemon", *words, *database], stdout=subprocess.PIPE, text=True, check=False,
-        env={**inherited, "HOME": str(outbox.path.parent), "FASTMON_NAMESPACE": "epic-testbed", **environ},
-        cwd=outbox.path.parent, timeout=60,
-    )  # fmt: skip
-    return answer.stdout.splitlines()
+    home = {"HOME": str(outbox.path.parent), "FASTMON_NAMESPACE": "epic-testbed"}
+    with chdir(outbox.path.parent):
+        return run_in_process((*words, *database), {**inherited, **home, **environ}).stdout.splitlines()
 
 
 def words_of(lines: list[str]) -> set[str]:
