@@ -36,13 +36,13 @@ lint: $(STAMP)
 # The first line compiles the tests once; else each worker compiles all of them.
 test-python: $(STAMP)
 	@$(BIN)/pytest -qq --collect-only >/dev/null
-	$(BIN)/pytest -q -n 5 --dist worksteal $(addprefix --ignore=,$(PROGRAMS))
+	$(BIN)/pytest -q -n 8 --dist worksteal $(addprefix --ignore=,$(PROGRAMS))
 
 test-programs: $(STAMP) ## Test whole programs: packages, services, shells, users, proxies, all tellers, bench, mutants (2 minutes)
-	$(BIN)/pytest -q -n 5 --dist worksteal $(PROGRAMS)
+	$(BIN)/pytest -q -n 8 --dist worksteal $(PROGRAMS)
 
 test-field: $(STAMP) ## Run the tests of what the field found, which are in `make test` and `make test-programs` (3 minutes)
-	$(BIN)/pytest -q -m field -n 5 --dist worksteal
+	$(BIN)/pytest -q -m field -n 8 --dist worksteal
 
 test-pythons: $(STAMP) ## Run the tests most at risk with each newer Python that is here or that uv can install
 	$(BIN)/python -m tests.pythons
