@@ -218,18 +218,22 @@ class App:
 
     def _ask_to_suspend(self) -> None:
         self._is_suspended = True
-        self._wake()
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Handlers only set flags: draw at a new size, give the terminal back."""
+        """Each signal wakes the loop, which draws at a new size or gives the terminal back; handlers only set flags.
+
+        Python itself writes into our pipe: a handler runs too late for a signal that comes just before the loop waits.
+        """
+        woken_before = signal.set_wakeup_fd(self._signal, warn_on_full_buffer=False)
         before = {
-            signal.SIGWINCH: signal.signal(signal.SIGWINCH, lambda _number, _frame: self._wake()),
+            signal.SIGWINCH: signal.signal(signal.SIGWINCH, lambda _number, _frame: None),
             signal.SIGTSTP: signal.signal(signal.SIGTSTP, lambda _number, _frame: self._ask_to_suspend()),
         }
         try:
             yield
         finally:
+            signal.set_wakeup_fd(woken_before)
             for number, handler in before.items():
                 signal.signal(number, handler)
 
