@@ -47,8 +47,7 @@ def stf(number: int) -> dict[str, Any]:
 def test_an_unknown_run_is_created_once(embedded: tuple[MonitorThread, MonitorClient]) -> None:
     server, monitor = embedded
     registrar = StfRegistrar(monitor)
-    for number in (1, 2, 2):
-        registrar.register(7, BEGAN, stf(number))
+    assert [registrar.register(7, BEGAN, stf(number)) for number in (1, 2, 2)] == [True, True, False]
     StfRegistrar(monitor).register(7, BEGAN, stf(3))  # of the next process, without a cache
     assert [run["run_number"] for run in rows(server, "runs")] == [7]
     assert sorted(row["stf_filename"][-10:] for row in rows(server, "stf-files")) == [
