@@ -74,7 +74,8 @@ class Selection:
         """
         if len(self._exact) == 1:
             [only] = self._exact
-            return _rank(last, only), _rank(last, only)
+            found = _rank(last, only)
+            return found, found
         for sequence in range(self._counted + 1, last + 1):
             self._all += self.by_all(sequence)
             self._any += self.by_any(sequence)

@@ -24,7 +24,7 @@ def pytest_configure() -> None:
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
     sqlite3.connect = _recorded  # type: ignore[assignment]
-    gc.set_threshold(50_000)  # each collection looks at thousands of tests: a twentieth of the time
+    gc.set_threshold(50_000)  # each collection looks at thousands of tests
 
 
 def _recorded(*args: Any, **kwargs: Any) -> sqlite3.Connection:

@@ -34,7 +34,7 @@ MAX_BACKOFF = timedelta(minutes=10)
 
 _BRIEF_S = 2.0
 """So long a call may take with its immediate retries, in seconds."""
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 _NO_CALL = Retrying()
 """A strategy wants to know whose attempts it counts; ours are in rows and in memory."""
@@ -64,34 +64,35 @@ class Backoff:
 _BACKOFF = Backoff(first_s=1, longest_s=60, shortest_s=0.5)
 
 
-def in_process_retry(stopping: threading.Event) -> Callable[[Callable[[], T]], T]:
+def in_process_retry(stopping: threading.Event) -> Callable[[Callable[[], _T]], _T]:
     """Three attempts within about two seconds; *stopping* ends them at once. The last error is raised unchanged.
 
     A link that is down, a missing parent and a `Retry-After` take longer than that and are not retried here; nor is a
     call that itself took two seconds, because it already blocked its worker.
     """
-    policy = Retrying(
-        retry=retry_if_exception(_is_worth_retrying),
-        stop=stop_after_attempt(3) | stop_after_delay(_BRIEF_S) | stop_when_event_set(stopping),
-        wait=wait_exponential_jitter(multiplier=0.2, max=2),
-        sleep=sleep_using_event(stopping),
-        reraise=True,
-    )
 
-    def retry(call: Callable[[], T]) -> T:
+    def retry(call: Callable[[], _T]) -> _T:
         begun = time.monotonic()
         try:
-            return call()  # without the policy, which takes longer than many a call
+            return call()  # without a policy, which takes longer than many a call
         except TransientError as exc:
-            if not _is_worth_retrying(exc) or time.monotonic() - begun >= _BRIEF_S:
+            left_s = begun + _BRIEF_S - time.monotonic()
+            if not _is_worth_retrying(exc) or left_s <= 0:
                 raise
             errors = [exc]
 
-        def attempt() -> T:
+        def attempt() -> _T:
             if errors:
                 raise errors.pop()
             return call()
 
+        policy = Retrying(
+            retry=retry_if_exception(_is_worth_retrying),
+            stop=stop_after_attempt(3) | stop_after_delay(left_s) | stop_when_event_set(stopping),
+            wait=wait_exponential_jitter(multiplier=0.2, max=2),
+            sleep=sleep_using_event(stopping),
+            reraise=True,
+        )
         return policy(attempt)
 
     return retry

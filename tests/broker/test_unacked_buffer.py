@@ -289,6 +289,16 @@ class Begun:
         return future
 
 
+def buffered(*bodies: bytes) -> Begun:
+    """Messages whose transaction failed for want of room."""
+    begun = Begun()
+    begun.receive(*bodies)
+    for body in bodies:
+        begun.stored[body][0].set_exception(StorageUnavailable("disk full"))
+    begun.buffer.finish()
+    return begun
+
+
 def test_messages_that_arrive_together_are_begun_together_and_acknowledged_once_they_are_on_disk() -> None:
     begun = Begun()
     begun.receive(b"one", b"two")
@@ -305,11 +315,7 @@ def test_messages_that_arrive_together_are_begun_together_and_acknowledged_once_
 
 
 def test_messages_whose_transaction_failed_are_buffered_in_order() -> None:
-    begun = Begun()
-    begun.receive(b"one", b"two")
-    for body in (b"one", b"two"):
-        begun.stored[body][0].set_exception(StorageUnavailable("disk full"))
-    begun.buffer.finish()
+    begun = buffered(b"one", b"two")
     begun.receive(b"three")
     assert begun.buffer.count == 3
     assert begun.log.latest == "disk full"
@@ -324,11 +330,7 @@ def test_messages_whose_transaction_failed_are_buffered_in_order() -> None:
 
 
 def test_a_retry_stores_what_is_behind_an_unstorable_message_at_once() -> None:
-    begun = Begun()
-    begun.receive(b"bad", b"good")
-    for body in (b"bad", b"good"):
-        begun.stored[body][0].set_exception(StorageUnavailable("disk full"))
-    begun.buffer.finish()
+    begun = buffered(b"bad", b"good")
     retrying = threading.Thread(target=begun.buffer.retry)
     retrying.start()
     wait_until(lambda: len(begun.stored[b"bad"]) == 2)

@@ -275,14 +275,7 @@ def report(results: list[Result], unsound: list[str], seed: int, drawn: int, as_
     found = share(results)
     cpu_s = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
     if as_json:
-        summary = {
-            "seed": seed,
-            "drawn": drawn,
-            "share": found,
-            "enough": ENOUGH,
-            "cpu_s": round(cpu_s, 1),
-            "unsound": unsound,
-        }
+        summary = {"seed": seed, "drawn": drawn, "share": found, "enough": ENOUGH, "cpu_s": round(cpu_s, 1)}
         print(json.dumps(summary | {"unsound": sorted(unsound), "mutants": [result.as_dict() for result in results]}))
     else:
         for result in results:
