@@ -8,9 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
 import requests
+from requests.adapters import HTTPAdapter
 
 from fastmon_client.dashboard.connections import ACCEPTED_AT_ONCE, MAX_ASKERS, MAX_READERS
 from tests.hostile.attack import Scene, attack
@@ -21,6 +23,13 @@ CONNECTIONS = 1100
 FEW_DESCRIPTORS = ("sh", "-c", 'ulimit -n 1024; exec "$@"', "sh")
 """Command before the program: the usual limit, whatever it is here."""
 SECONDS = 8.0
+
+
+class _OwnAddress(HTTPAdapter):
+    """Connects from another address than the attackers: the page closes connections of the address that has most."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs, source_address=("127.0.0.2", 0))
 
 
 class Page:
@@ -35,8 +44,9 @@ class Page:
         self.url = self.process.stdout.readline().decode().split()[1]
         self.address = ("127.0.0.1", int(self.url.rsplit(":", 1)[1].rstrip("/")))
         self.slowest = 0.0
+        self._headers: dict[str, str] = {}
         wait_until(lambda: "connected to" in scene.log(), "the client is connected")
-        answer = requests.post(f"{self.url}login", {"token": SECRET}, timeout=DEADLINE_S, allow_redirects=False)
+        answer = self._send("POST", "login", {"token": SECRET}, allow_redirects=False)
         self._headers = {"Cookie": answer.headers["Set-Cookie"].split(";")[0]}
         self.ask()
         self.slowest = 0.0
@@ -44,10 +54,18 @@ class Page:
     def ask(self) -> None:
         """The page answers who signed in before."""
         began = time.monotonic()
-        assert requests.get(self.url, headers=self._headers, timeout=DEADLINE_S).status_code == 200
-        with requests.get(f"{self.url}events", headers=self._headers, timeout=DEADLINE_S, stream=True) as page:
+        assert self._send("GET", "").status_code == 200
+        with self._send("GET", "events", stream=True) as page:
             assert next(page.iter_lines()) == b"event: snapshot"
         self.slowest = max(self.slowest, time.monotonic() - began)
+
+    def _send(self, method: str, path: str, data: dict[str, str] | None = None, **options: bool) -> requests.Response:
+        """One request over a connection of its own."""
+        session = requests.Session()
+        session.mount("http://", _OwnAddress())
+        return session.request(
+            method, f"{self.url}{path}", data=data, headers=self._headers, timeout=DEADLINE_S, **options
+        )
 
 
 @pytest.fixture
