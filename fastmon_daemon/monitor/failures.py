@@ -73,7 +73,7 @@ def reason_of(exc: BaseException) -> str:
     return f"{through}{_reason(causes)}"
 
 
-def ended_without_response(exc: requests.ConnectionError) -> bool:
+def ended_without_response(exc: Exception) -> bool:
     """Whether the server closed or reset the connection before the first byte of its response."""
     return isinstance(list(_causes(exc))[-1], http.client.RemoteDisconnected | ConnectionResetError | BrokenPipeError)
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 
-import requests
-
 from fastmon_daemon.base.errors import (
     FastmonError,
     LinkBlocked,
@@ -132,9 +130,9 @@ class ResponseClock:
     def __init__(self) -> None:
         self._date = ""
 
-    def record(self, response: requests.Response) -> None:
-        """Read a response whose headers have arrived."""
-        self._date = response.headers.get("Date", "")
+    def record(self, headers: Mapping[str, str]) -> None:
+        """Read the headers of a response."""
+        self._date = headers.get("Date", "")
 
     def date(self) -> datetime | None:
         """The monitor's clock at its latest response, to the second; None if that had no `Date`."""

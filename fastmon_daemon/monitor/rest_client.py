@@ -10,14 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import requests
-from requests.structures import CaseInsensitiveDict
+from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
-from urllib3.util import Timeout
 
 from fastmon_daemon.base.backoff import MAX_BACKOFF
 from fastmon_daemon.base.errors import FastmonError, LinkBlocked, LinkDown
@@ -37,8 +37,8 @@ from fastmon_daemon.monitor.responses import (
 )
 from fastmon_daemon.monitor.row_stream import RowStream
 from fastmon_daemon.monitor.transport import (
-    MAY_REPEAT,
     DeadlineAdapter,
+    Request,
     TrustStore,
     is_success,
     proxies,
@@ -48,10 +48,24 @@ from fastmon_daemon.monitor.transport import (
 
 MAX_ROWS = 200_000
 """The most rows of one list."""
-_MAX_PREPARED = 16
-"""Requests that are kept prepared: some calls have an id in their path."""
+_MAX_TARGETS = 16
+"""Targets that are kept: some calls have an id in their path."""
+_HEADERS = {
+    "User-Agent": requests.utils.default_user_agent(), "Connection": "keep-alive",
+    "Accept": "application/json", "Accept-Encoding": "identity", "Content-Type": "application/json",
+}  # fmt: skip
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where a request goes."""
+
+    url: str
+    path: str
+    login: dict[str, str]
+    """The header of the user and password in the URL, which is stronger than the token; empty without them."""
 
 
 class RestClient:
@@ -91,19 +105,15 @@ class RestClient:
         self._max_retry_after_s = max_retry_after_s
         self._retry_after_lock = threading.Lock()
         self._send_nothing_until = -math.inf
-        self._session = requests.Session()
-        self._session.trust_env = False
         self.trust = TrustStore.of(ca, environ)
-        self._session.proxies = proxies(base_url, environ)
         self.response_clock = ResponseClock()
-        self._prepared: dict[tuple[str, str], requests.PreparedRequest] = {}
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, DeadlineAdapter(connections, monotonic))
+        self._adapter = DeadlineAdapter(connections, monotonic, self.trust, proxies(base_url, environ))
+        self._targets: dict[tuple[str, str], _Target] = {}
 
     def close(self) -> None:
         """Close the idle connections; calls in flight keep theirs, and later calls get the full number of new ones."""
         self._free_connections = threading.Semaphore(self._connections)
-        self._session.close()
+        self._adapter.close()
 
     def get(
         self,
@@ -111,7 +121,7 @@ class RestClient:
         query: Mapping[str, str],
         parse: Callable[[Any], _T],
         slack_s: float = 0.0,
-        read: Callable[[requests.Response], str] = read_body,
+        read: Callable[[BaseHTTPResponse], str] = read_body,
     ) -> _T:
         """As `request`, but a missing response means that the link is down.
 
@@ -140,7 +150,7 @@ class RestClient:
         take: Callable[[Any], object],
         most: int = MAX_ROWS,
         between_chunks: Callable[[], object] = lambda: None,
-    ) -> Callable[[requests.Response], str]:
+    ) -> Callable[[BaseHTTPResponse], str]:
         """A reader for `request` that passes the rows of a list to *take* as they arrive.
 
         It ends early if *take* returns False, or after *most* rows, if that is less than `MAX_ROWS`. Its text is the
@@ -149,7 +159,7 @@ class RestClient:
         The reader raises: OutcomeUnknown for more than `MAX_ROWS` rows; UnreadableRow if *take* does.
         """
 
-        def read(response: requests.Response) -> str:
+        def read(response: BaseHTTPResponse) -> str:
             if not is_success(response):
                 return read_body(response)
             stream = RowStream(response, self._redact, between_chunks)
@@ -171,7 +181,7 @@ class RestClient:
         query: Mapping[str, str] | None = None,
         body: str | None = None,
         slack_s: float = 0.0,
-        read: Callable[[requests.Response], str] = read_body,
+        read: Callable[[BaseHTTPResponse], str] = read_body,
         may_repeat: bool = True,
     ) -> _T:
         """Send one request; return what *parse* returns for the JSON of a 200 or 201.
@@ -212,7 +222,7 @@ class RestClient:
         query: Mapping[str, str] | None,
         body: str | None,
         slack_s: float,
-        read: Callable[[requests.Response], str],
+        read: Callable[[BaseHTTPResponse], str],
         *,
         may_repeat: bool,
     ) -> Response:
@@ -221,16 +231,17 @@ class RestClient:
         with self._connection(where, until):
             self._check_retry_after(where)
             connect_s, read_s = self._timeout_s
-            left_s = max(0.001, until - self._monotonic())
-            MAY_REPEAT.set(may_repeat)
-            timeout: Any = Timeout(left_s, connect=connect_s, read=read_s + slack_s)  # not in requests' stubs
             begun, status = self._monotonic(), None
             try:
-                with (
-                    failpoints_around("http"),
-                    self._open(method, path, query, body, timeout) as raw,
-                ):
-                    status = raw.status_code
+                target = self._target(method, path, query)
+                request = Request(
+                    method, target.url, target.path, self._headers() | target.login,
+                    None if body is None else body.encode(), connect_s, read_s + slack_s, until,
+                )  # fmt: skip
+                # Redirects are not followed, cookies not kept.
+                with failpoints_around("http"), self._adapter.exchange(request, may_repeat=may_repeat) as raw:
+                    status = raw.status
+                    self.response_clock.record(raw.headers)
                     response = Response(status, raw.headers, self._redact(read(raw)))
             except OutcomeUnknown as exc:
                 exc.args = (f"{where}: {exc}",)
@@ -249,30 +260,16 @@ class RestClient:
             exc.args = (self._redact(str(exc)),)
             raise
 
-    def _open(
-        self, method: str, path: str, query: Mapping[str, str] | None, body: str | None, timeout: Any
-    ) -> requests.Response:
-        """Send a request and read the headers of its response; redirects are not followed, cookies not kept.
-
-        As `Session.request`, but the request is not prepared and merged with its settings each time, which takes as
-        long as sending it.
-        """
-        kept = self._prepared.get((method, path)) if query is None else None
-        if kept is None:
-            request = requests.Request(method, f"{self._base}/api/{path}", params=query)
-            kept = self._session.prepare_request(request)
-            if query is None and len(self._prepared) < _MAX_PREPARED:
-                self._prepared[method, path] = kept
-        prepared = requests.PreparedRequest()
-        prepared.method, prepared.url, prepared.hooks = kept.method, kept.url, kept.hooks
-        of_url = {name: value for name, value in kept.headers.items() if name == "Authorization"}
-        prepared.headers = CaseInsensitiveDict({**kept.headers, **self._headers(), **of_url})
-        prepared.prepare_body(None if body is None else body.encode(), None)
-        session = self._session
-        adapter = session.get_adapter(str(kept.url))
-        raw = adapter.send(prepared, stream=True, timeout=timeout, verify=self.trust.path, proxies=session.proxies)
-        self.response_clock.record(raw)
-        return raw
+    def _target(self, method: str, path: str, query: Mapping[str, str] | None) -> _Target:
+        """Where a request goes; it is prepared once for a path without query, which takes as long as sending it."""
+        target = self._targets.get((method, path)) if query is None else None
+        if target is None:
+            prepared = requests.Request(method, f"{self._base}/api/{path}", params=query).prepare()
+            login = {name: value for name, value in prepared.headers.items() if name == "Authorization"}
+            target = _Target(str(prepared.url), prepared.path_url, login)
+            if query is None and len(self._targets) < _MAX_TARGETS:
+                self._targets[method, path] = target
+        return target
 
     @contextmanager
     def _connection(self, where: str, until: float) -> Iterator[None]:
@@ -294,8 +291,7 @@ class RestClient:
         token = self._token().strip()
         if not (token.isascii() and token.isprintable()):
             raise LinkBlocked("SWF_API_TOKEN has invalid characters: set it to a valid token")
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity", "Content-Type": "application/json"}
-        return headers | ({"Authorization": f"Token {token}"} if token else {})
+        return _HEADERS | ({"Authorization": f"Token {token}"} if token else {})
 
 
 @contextmanager

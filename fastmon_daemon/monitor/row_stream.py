@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import requests
+from urllib3 import BaseHTTPResponse
 
 from fastmon_daemon.monitor.responses import MeaninglessAnswer, excerpt
 
@@ -35,7 +35,7 @@ class RowStream:
 
     def __init__(
         self,
-        response: requests.Response,
+        response: BaseHTTPResponse,
         redact: Callable[[str], str] = str,
         between_chunks: Callable[[], object] = lambda: None,
     ) -> None:
@@ -50,7 +50,7 @@ class RowStream:
         decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
         parse = json.JSONDecoder().raw_decode
         text, position, is_inside, length = "", 0, False, 0
-        while chunk := self._response.raw.read1(_CHUNK_BYTES, decode_content=True):
+        while chunk := self._response.read1(_CHUNK_BYTES, decode_content=True):
             length += len(chunk)
             text, position = self._redact(text[position:] + decode(chunk)), 0
             if not is_inside and (head := _HEAD.match(text, 0, _MAX_HEAD_CHARS)):

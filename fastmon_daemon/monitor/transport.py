@@ -12,7 +12,8 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse, parse_headers
@@ -23,9 +24,17 @@ from urllib.parse import urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, should_bypass_proxies
-from urllib3 import HTTPConnectionPool, PoolManager
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import (
+    ClosedPoolError,
+    ConnectTimeoutError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+)
+from urllib3.util import Timeout
 
 from fastmon_daemon.base.network import connect, is_loopback
 from fastmon_daemon.monitor.failures import ended_without_response
@@ -40,8 +49,6 @@ MAX_HEADER_BYTES = 64 * 1024
 
 _DEADLINE: ContextVar[float] = ContextVar("deadline")
 """Deadline of this thread's request: requests passes nothing else down to the place where the response is read."""
-MAY_REPEAT: ContextVar[bool] = ContextVar("may_repeat")
-"""Whether this thread's request may be repeated by itself, where a kept connection ended without a response to it."""
 _IS_NEW: ContextVar[bool] = ContextVar("is_new")
 """Whether a connection was made for this thread's request."""
 _KEEPS: ContextVar[bool] = ContextVar("keeps")
@@ -91,41 +98,88 @@ def strip_userinfo(url: str) -> str:
     return re.sub(r"//[^/?#]*@", "//", url)
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request: *url* is complete and quoted; times are in seconds, *until* on the monotonic clock."""
+
+    method: str
+    url: str
+    target: str
+    """What follows the server's name in *url*."""
+    headers: dict[str, str]
+    body: bytes | None
+    connect_s: float
+    read_s: float
+    until: float
+
+
 class DeadlineAdapter(HTTPAdapter):
-    """Pools *connections* to one server. Reads each response within the `total` of its timeout, a `urllib3.Timeout`.
+    """Pools *connections* to one server, and reads each response before the deadline of its request.
 
     (The usual timeouts limit each silence only: a server that sends single bytes would never exceed them.) The caller
     must limit the number of requests in flight: requests would wait for a connection without a deadline.
+
+    requests makes the connections, and each request through a proxy. Over a kept connection urllib3 alone sends it:
+    the objects of requests and of the pool would cost more than the exchange.
     """
 
-    def __init__(self, connections: int, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, connections: int, monotonic: Callable[[], float], trust: TrustStore, proxies: dict[str, str]
+    ) -> None:
         self._monotonic = monotonic
+        self._trust = trust
+        self._proxies = proxies
         self._keep_none_until = -math.inf
         self._pool: Any = None
         self._changing_pool = threading.Lock()
         super().__init__(pool_maxsize=connections, max_retries=0)
 
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
-        """Send *request* and read the headers of its response.
+    @contextmanager
+    def exchange(self, request: Request, *, may_repeat: bool) -> Iterator[BaseHTTPResponse]:
+        """Send *request*; yield its response, of which the headers have arrived.
 
         If a kept connection ends without a byte of it, the request is repeated once on a new one, unless our caller
         wants to look up first what became of it. For a while no connection is kept then: a server that closes each
         one at its second request would else get none of these requests through.
+
+        Raises: requests.RequestException, urllib3.exceptions.HTTPError; OSError if the CA file cannot be used.
         """
-        _DEADLINE.set(self._monotonic() + kwargs["timeout"].total)
+        _DEADLINE.set(request.until)
         _IS_NEW.set(False)
         _KEEPS.set(self._monotonic() >= self._keep_none_until)
         try:
-            return super().send(request, *args, **kwargs)
-        except requests.ConnectionError as exc:
+            response, kept = self._send(request)
+        except (requests.ConnectionError, ProtocolError) as exc:
             if _IS_NEW.get() or not ended_without_response(exc):
                 raise
             self._keep_none_until = self._monotonic() + KEEP_NONE_S
             self.close()  # the other kept connections are as old
-            if not MAY_REPEAT.get():
+            if not may_repeat:
                 raise
-        _KEEPS.set(False)
-        return super().send(request, *args, **kwargs)
+            _KEEPS.set(False)
+            response, kept = self._send_with_requests(request), None
+        is_read = False
+        try:
+            yield response
+            is_read = response.closed
+        finally:
+            if kept is not None:
+                kept.give_back(is_usable=is_read)
+            else:
+                response.close()
+                response.release_conn()
+
+    def _send(self, request: Request) -> tuple[BaseHTTPResponse, _KeptConnection | None]:
+        kept = None if self._proxies else _KeptConnection.of(self._pool)
+        return (self._send_with_requests(request), None) if kept is None else (kept.send(request), kept)
+
+    def _send_with_requests(self, request: Request) -> BaseHTTPResponse:
+        prepared = requests.Request(request.method, request.url, request.headers, data=request.body).prepare()
+        left_s = max(0.001, request.until - self._monotonic())
+        timeout: Any = Timeout(left_s, connect=request.connect_s, read=request.read_s)  # not in requests' stubs
+        response = self.send(prepared, stream=True, timeout=timeout, verify=self._trust.path, proxies=self._proxies)
+        raw: BaseHTTPResponse = response.raw
+        return raw
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         """The pool of connections; it is looked up anew only after `close`."""
@@ -155,15 +209,63 @@ class DeadlineAdapter(HTTPAdapter):
         return manager
 
 
-def is_success(response: requests.Response) -> bool:
+class _KeptConnection:
+    """An open connection that was taken out of its pool."""
+
+    def __init__(self, pool: Any, connection: HTTPConnection) -> None:
+        self._pool = pool
+        self._connection = connection
+
+    @classmethod
+    def of(cls, pool: Any) -> _KeptConnection | None:
+        """An open connection of *pool*, which may be closed or None; None without one."""
+        try:
+            connection = pool._get_conn() if pool else None
+        except ClosedPoolError:
+            return None
+        if connection is None:
+            return None
+        kept = cls(pool, connection)
+        if connection.sock is None:
+            kept.give_back(is_usable=True)
+            return None
+        return kept
+
+    def give_back(self, *, is_usable: bool) -> None:
+        """Give the connection back to its pool; closed, unless its last response was read to the end."""
+        if not is_usable:
+            self._connection.close()
+        self._pool._put_conn(self._connection)
+
+    def send(self, request: Request) -> BaseHTTPResponse:
+        """Send *request* and read the headers of its response. Raises: urllib3's errors, then it is given back."""
+        connection = self._connection
+        connection.timeout = request.read_s
+        try:
+            with suppress(BrokenPipeError):  # the server may have answered before it closed
+                connection.request(
+                    request.method, request.target, request.body, request.headers,
+                    preload_content=False, decode_content=False,
+                )  # fmt: skip
+            return connection.getresponse()
+        except BaseException as exc:
+            self.give_back(is_usable=False)
+            if isinstance(exc, TimeoutError):
+                raise ReadTimeoutError(self._pool, request.url, "no response in time") from exc
+            if isinstance(exc, HTTPException | OSError):
+                raise ProtocolError("connection aborted", exc) from exc
+            raise
+
+
+def is_success(response: BaseHTTPResponse) -> bool:
     """Whether the monitor did what it was asked for."""
-    return response.status_code in {200, 201}
+    return response.status in {200, 201}
 
 
-def read_body(response: requests.Response) -> str:
+def read_body(response: BaseHTTPResponse) -> str:
     """Read the whole body of a response; of an error, which may be a long page, only the beginning."""
     content = bytearray()
-    while chunk := response.raw.read1(MAX_ANSWER_BYTES, decode_content=True):
+    while chunk := response.read1(MAX_ANSWER_BYTES, decode_content=True):
         content += chunk
         if len(content) <= MAX_ANSWER_BYTES:
             continue

@@ -18,7 +18,7 @@ import pytest
 import requests
 import trustme
 
-from fastmon_daemon.base.errors import LinkBlocked, LinkDown, TransientError
+from fastmon_daemon.base.errors import LinkBlocked, LinkDown, PermanentError, TransientError
 from fastmon_daemon.base.failpoints import set_hook
 from fastmon_daemon.monitor import MonitorClient, RequestRejected
 from fastmon_daemon.monitor.transport import TrustStore, proxies
@@ -344,6 +344,94 @@ def test_a_connection_is_reused(server: Server, monitor: MonitorClient) -> None:
     monitor.register_tf(TF)
 
     assert server.connections == 1
+
+
+def test_a_request_over_a_kept_connection_is_the_same_as_over_a_new_one(server: Server) -> None:
+    server.script = [*[says(201, ROW)] * 2, *[says(200, [ROW])] * 2]
+    monitor = client(f"{server.url.replace('//', '//me:hush@')}/swf-monitor/")
+    for _ in range(2):
+        monitor.register_tf(TF)
+    assert server.connections == 1
+    monitor.close()
+    for _ in range(2):
+        monitor.tf_files("a b&\N{GREEK SMALL LETTER MU}.stf")
+    monitor.close()
+
+    assert server.connections == 2
+    assert server.requests[0] == server.requests[1]
+    assert server.requests[2] == server.requests[3]
+    assert server.request_lines[3] == "GET /swf-monitor/api/fastmon-files/?stf_filename=a+b%26%CE%BC.stf"
+    assert server.requests[1][1] == {
+        "host": f"127.0.0.1:{server.port}", "user-agent": requests.utils.default_user_agent(),
+        "connection": "keep-alive", "accept": "application/json", "accept-encoding": "identity",
+        "content-type": "application/json", "authorization": "Basic bWU6aHVzaA==",
+        "content-length": str(len(server.requests[1][2])),
+    }  # fmt: skip
+
+
+_BEGIN = "HTTP/1.1 201 Created\r\n"
+_TEXT = json.dumps(ROW)
+_CHUNKS = f"{len(_TEXT):x}\r\n{_TEXT}\r\n0\r\n"
+_WHOLE = f"Content-Length: {len(_TEXT)}\r\n\r\n{_TEXT}"
+
+
+@pytest.mark.parametrize(
+    ("raw", "stays_open"),
+    [
+        (f"{_BEGIN}{_WHOLE}", True),
+        (f"{_BEGIN}X-One: 1\r\nX-One: 2\r\nX-Folded: a\r\n b\r\n{_WHOLE}", True),
+        (f"{_BEGIN}no header\r\n{_WHOLE}", False),
+        (f"{_BEGIN}Connection: close\r\n{_WHOLE}", False),
+        (f"HTTP/1.0 201 Created\r\n{_WHOLE}", False),
+        (f"HTTP/1.0 201 Created\r\n\r\n{_TEXT}", False),
+        (f"HTTP/1.1 201\r\n{_WHOLE}", True),
+        (f"{_BEGIN}Transfer-Encoding: chunked\r\n\r\n{_CHUNKS}\r\n", True),
+        (f"{_BEGIN}Transfer-Encoding: chunked\r\n\r\n{_CHUNKS}X-Trailer: 1\r\n\r\n", True),
+        (f"{_BEGIN}Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n{_CHUNKS}\r\n", True),
+        (f"{_BEGIN}Transfer-Encoding: chunked\r\n\r\n{_CHUNKS[:40]}", False),
+        (f"{_BEGIN}Transfer-Encoding: chunked\r\n\r\nzz\r\n{_TEXT}", False),
+        (f"{_BEGIN}Content-Length: {len(_TEXT) + 1}\r\n\r\n{_TEXT}", False),
+        (f"{_BEGIN}Content-Length: 9\r\nContent-Length: 2\r\n\r\n{_TEXT}", False),
+        (f"{_BEGIN}Content-Length: nine\r\n\r\n{_TEXT}", False),
+        (f"{_BEGIN}Content-Encoding: gzip\r\n{_WHOLE}", False),
+        (f"{_BEGIN}Content-Length: 0\r\n\r\n", True),
+        ("HTTP/1.1 204 No Content\r\n\r\n", True),
+        ("HTTP/1.1 304 Not Modified\r\n\r\n", True),
+        ("HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n", True),
+        ("HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\n{}", True),
+        ("HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\n{}", True),
+        ("HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n", True),
+        ("HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n", True),
+        ("HTTP/1.1 nope\r\n\r\n", False),
+        ("\x00\x01\x02\r\n\r\n", False),
+        (f"{_BEGIN}X: {'x' * 70_000}\r\n{_WHOLE}", False),
+        (f"{_BEGIN}{''.join(f'X-{n}: 1{chr(13)}{chr(10)}' for n in range(120))}{_WHOLE}", False),
+        (_BEGIN, False),
+    ],
+)
+def test_an_answer_means_the_same_on_a_kept_connection_as_on_a_new_one(
+    raw: str, stays_open: bool, server: Server
+) -> None:
+    def act(connection: socket.socket) -> None:
+        connection.sendall(raw.encode())
+        if not stays_open:
+            sends("")(connection)
+
+    outcomes = []
+    for before in ([], [says(201, ROW)]):
+        server.script = [*before, act, says(200, [])]
+        monitor = client(server.url, max_retry_after_s=0.0)
+        for _ in before:
+            monitor.register_tf(TF)
+        try:
+            outcomes.append(monitor.request("POST", "fastmon-files/", lambda row: row, body="{}", may_repeat=False))
+        except (LinkDown, TransientError, PermanentError) as exc:
+            outcomes.append((type(exc), str(exc), getattr(exc, "retry_after_s", None)))
+        connections = server.connections
+        assert monitor.tf_files("a.stf") == []
+        assert server.connections - connections == (not stays_open), "a connection is kept if its answer was whole"
+        monitor.close()
+    assert outcomes[0] == outcomes[1]
 
 
 def test_a_changed_token_is_used_at_the_next_call_and_an_empty_one_sends_no_header(server: Server) -> None:
