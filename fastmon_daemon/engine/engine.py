@@ -185,8 +185,9 @@ class Engine:
         may_wait = not self._unstored and all(each.may_wait for each in self._actions)
         if not (self._active.call_count or may_wait):
             return True
-        if any(self._active.room(link) is not room for link, room in self._full.items()):
-            self._write_at = min(self._write_at, now + GROUP_S)
+        soon = now + GROUP_S
+        if self._write_at > soon and any(self._active.room(link) is not room for link, room in self._full.items()):
+            self._write_at = soon
         return now >= self._write_at
 
     def _try_write(self, write: Callable[[], None]) -> bool:
@@ -240,8 +241,14 @@ class Engine:
 
     def _store_results(self) -> None:
         """Store all results and link events that are not stored yet."""
+        progress: dict[int, list[StepResult]] = {}
         for item in self._unstored:
-            self._store(item)
+            if isinstance(item, CallResult) and isinstance(item.owner, StepExecution) and not item.has_failed:
+                progress.setdefault(item.owner.stf.id, []).append(item.answer)
+            else:
+                self._store(item)
+        for stf_id, results in progress.items():
+            self._outbox.save_progress(stf_id, results, self._now())
         owners = {id(item.owner): item.owner for item in self._unstored if isinstance(item, CallResult)}
         for execution in owners.values():
             if isinstance(execution, StepExecution) and execution.is_finished:
@@ -304,7 +311,7 @@ class Engine:
             self._idle_work(self._outbox, self._now())
 
     def _store(self, item: CallResult | LinkEvent) -> None:
-        """Store one item; it may run again if the transaction could not be committed."""
+        """Store one item, no progress of an STF; it may run again if the transaction could not be committed."""
         if isinstance(item, LinkEvent):
             self.breakers.link_changed(item)
             return
@@ -319,8 +326,6 @@ class Engine:
             )
         if isinstance(item.owner, BackgroundTask):
             item.owner.done(self._outbox, item.answer, self._now())
-        elif not isinstance(item.answer, Exception):
-            self._outbox.save_progress(item.owner.stf.id, item.answer, self._now())
 
     def _is_outlier(self, owner: StepExecution | BackgroundTask) -> bool:
         return isinstance(owner, StepExecution) and self._outliers.is_outlier(owner)
@@ -366,7 +371,7 @@ class Engine:
             result, unmade = self._make_call(owner, call), calls[number:]
             assert result is not None  # only STFs have calls that are answered later
             is_late = result.started_at + result.seconds > end
-            if not unmade or is_late or isinstance(result.answer, Exception) or self.stopping.is_set():
+            if not unmade or is_late or result.has_failed or self.stopping.is_set():
                 return [*results, replace(result, unmade=unmade)]
             results.append(replace(result, ends=0))
         return results

@@ -104,7 +104,8 @@ def make_steps(
         pending = [tf for tf in stf.tfs if tf.registered_at is None]
         if pending and len(pending) == len(stf.tfs):  # if the STF is not registered, this costs one call, not seven
             return [partial(registration.register_first, stf)]
-        return [partial(registration.register, stf, tf) for tf in pending]
+        metadata = registration.metadata(stf) if pending else {}
+        return [partial(registration.register, stf, tf, metadata) for tf in pending]
 
     def notify_clients(stf: Stf) -> list[Call]:
         if settings.notify == "off" or (stf.tfs and set(stf.preexisting).issuperset(tf.filename for tf in stf.tfs)):
@@ -160,11 +161,15 @@ class _Registration:
         """Make sure of the STF itself, draw its sample again if the monitor's row says more, and register one TF."""
         row = self._parents.prepare(stf, may_register=self._may_register(stf))
         stf, sample = _by_row(stf, row) if row else (stf, None)
-        return replace(self.register(stf, stf.tfs[0]), sample=sample)
+        return replace(self.register(stf, stf.tfs[0], self.metadata(stf)), sample=sample)
 
-    def register(self, stf: Stf, tf: Tf) -> Registered:
+    def metadata(self, stf: Stf) -> dict[str, object]:
+        """The metadata of the TF files of an STF."""
+        return _metadata(stf, self._agent_name, self._fractions.of(stf.namespace, stf.run))
+
+    def register(self, stf: Stf, tf: Tf, metadata: dict[str, object]) -> Registered:
         """Register one TF."""
-        ours = _tf_file(stf, tf, _metadata(stf, self._agent_name, self._fractions.of(stf.namespace, stf.run)))
+        ours = _tf_file(stf, tf, metadata)
         try:
             row, difference = self._monitor.register_tf(ours)
         except ParentNotRegistered:

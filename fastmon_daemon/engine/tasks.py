@@ -234,3 +234,8 @@ class CallResult:
     """How many places for calls at its link are free with it; 0: its thread makes another call."""
     unmade: tuple[Call, ...] = ()
     """Calls after it that were not made."""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the call raised an exception."""
+        return isinstance(self.answer, Exception)

@@ -104,7 +104,7 @@ class TransitionWriter:
         if isinstance(answer, StepOutcome):
             return self._move(stf, answer.trigger, note=answer.note)
         now = self._now()
-        self._outbox.save_progress(stf.id, answer, now)
+        self._outbox.save_progress(stf.id, [answer], now)
         return self._move(stf.with_results([answer], format_timestamp(now)), trigger)
 
     def _fail(self, stf: Stf, reason: str) -> bool:

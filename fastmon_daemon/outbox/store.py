@@ -28,7 +28,6 @@ from fastmon_daemon.outbox.models import (
     Sampled,
     StepResult,
     Stf,
-    Tf,
     Transition,
 )
 from fastmon_daemon.outbox.queries import DueQuery, placeholders
@@ -172,23 +171,30 @@ class Outbox(OutboxReader):
                 found += islice((row for row in rows if row[1] not in due.busy), 1)
         return (max if due.newest else min)(found, default=None)
 
-    def save_progress(self, stf_id: int, result: StepResult, now: datetime) -> None:
-        """Store the result of a step; a result that is already stored is not changed."""
-        match result:
-            case Sampled():
+    def save_progress(self, stf_id: int, results: Sequence[StepResult], now: datetime) -> None:
+        """Store results of a step; what is already stored is not changed."""
+        at = format_timestamp(now)
+        for result in results:
+            if isinstance(result, Sampled):
                 self._save_sample(stf_id, result)
-            case Registered(tf=tf, sample=sample):
-                if sample is not None:
-                    self._replace_sample(stf_id, sample)
-                arguments = {**_fields_of(tf), "stf": stf_id, "now": format_timestamp(now)}
-                if self._db.execute(_REGISTERED, arguments).rowcount:
-                    self._facts.append(result)
-                if tf.adopted:
-                    remark = f"{tf.filename} was already registered: {tf.adopted}"
-                    self._db.execute(_REMARK, {"stf": stf_id, "remark": remark})
-            case Announced(sequence=sequence):
-                if self._db.execute(_ANNOUNCED, [format_timestamp(now), stf_id, sequence]).rowcount:
-                    self._facts.append(result)
+            elif isinstance(result, Registered) and result.sample is not None:
+                self._replace_sample(stf_id, result.sample)
+        registered = [each for each in results if isinstance(each, Registered)]
+        self._update_tfs(_REGISTERED, [
+            (tf.monitor_id, at, tf.first, tf.last, tf.count, tf.size_bytes, tf.adopted, stf_id, tf.sequence)
+            for tf in (each.tf for each in registered)
+        ], registered)  # fmt: skip
+        for tf in (each.tf for each in registered if each.tf.adopted):
+            remark = f"{tf.filename} was already registered: {tf.adopted}"
+            self._db.execute(_REMARK, {"stf": stf_id, "remark": remark})
+        announced = [each for each in results if isinstance(each, Announced)]
+        self._update_tfs(_ANNOUNCED, [(at, stf_id, each.sequence) for each in announced], announced)
+
+    def _update_tfs(self, query: str, rows: list[tuple[Any, ...]], results: Sequence[Registered | Announced]) -> None:
+        """Run *query* for each of *rows*, one for each of *results*."""
+        if rows:
+            changed = self._db.conn.executemany(query, rows).rowcount
+            self._facts += results[:changed]  # they are counted by their kind: which ones does not matter
 
     def _save_sample(self, stf_id: int, result: Sampled) -> None:
         plan = json.dumps(asdict(result.plan))
@@ -260,7 +266,7 @@ class Outbox(OutboxReader):
         return [row["namespace"] for row in self._db.query(query, {"run": run})]
 
 
-def _fields_of(row: NewStf | Tf) -> dict[str, Any]:
+def _fields_of(row: NewStf) -> dict[str, Any]:
     """The fields of *row* by name. (`asdict` would copy their values.)"""
     return {each.name: getattr(row, each.name) for each in fields(row)}
 
@@ -318,9 +324,8 @@ select id, :life, :trigger, :source, :dest, :now, coalesce(:note, remark),
        iif(plan is null and stage_id is null, '', null)
 from stf where id = :id"""
 _REGISTERED = """
-update tf set monitor_id = :monitor_id, registered_at = :now, first = :first, last = :last, count = :count,
-              size_bytes = :size_bytes, adopted = :adopted
-where stf = :stf and sequence = :sequence and registered_at is null"""
+update tf set monitor_id = ?, registered_at = ?, first = ?, last = ?, count = ?, size_bytes = ?, adopted = ?
+where stf = ? and sequence = ? and registered_at is null"""
 _REMARK = """
 update stf set remark = iif(remark is null, :remark, remark || '; ' || :remark)
 where id = :stf and (remark is null or instr(remark, :remark) = 0)"""

@@ -271,13 +271,13 @@ def test_one_stf_is_shown_with_tfs_plan_and_history(database: InspectedDatabase)
     plan = SamplePlan(seed="ns/7/x", tf_count=1000, tf_files=2, size_fraction=0.15, sequence_start=1)
     ranges = draw_sample(plan, NAME)
     with database.outbox.transaction():
-        database.outbox.save_progress(stf.id, Sampled(plan=plan, ranges=ranges, sizes=(300, None)), ago(minutes=4))
+        database.outbox.save_progress(stf.id, [Sampled(plan=plan, ranges=ranges, sizes=(300, None))], ago(minutes=4))
     database.move("sample_tfs", ago(minutes=4))
     first = database.named().tfs[0]
     registered = type(first)(**{**_fields(first), "monitor_id": "0b5e-id", "adopted": "another range"})
     with database.outbox.transaction():
-        database.outbox.save_progress(stf.id, Registered(tf=registered), ago(minutes=3))
-        database.outbox.save_progress(stf.id, Announced(sequence=1), ago(minutes=2))
+        database.outbox.save_progress(stf.id, [Registered(tf=registered)], ago(minutes=3))
+        database.outbox.save_progress(stf.id, [Announced(sequence=1)], ago(minutes=2))
     database.move("fail", ago(minutes=1), note="conflict")
     with database.outbox.transaction():
         database.outbox.reopen(database.named(), "retry", CHART.initial, ago(seconds=30), note="fixed")

@@ -37,8 +37,7 @@ def test_an_stf_in_memory_follows_what_is_stored(tmp_path: Path) -> None:
     for trigger, dest, results in steps:
         finalized = dest == "completed"
         with outbox.transaction():
-            for result in results:
-                outbox.save_progress(stf.id, result, now)
+            outbox.save_progress(stf.id, results, now)
             stf = stf.with_results(results, at)
             assert replace(outbox.get(stf.id), remark=None) == stf
             outbox.move(stf, trigger, dest, now, finalized=finalized)

@@ -150,8 +150,8 @@ def test_preexisting_tf_files_count_as_such_unless_they_were_announced(outbox: O
         outbox.runs.record_message("ns", "100014", "running", START, None)
         for name, sequence in (("a.stf", 1), ("b.stf", 2)):
             stf_id = named(outbox, name).id
-            outbox.save_progress(stf_id, Sampled(plan=plan, ranges=draw_sample(plan, name), sizes=(None,) * 3), START)
-            outbox.save_progress(stf_id, Announced(sequence=sequence), START)
+            outbox.save_progress(stf_id, [Sampled(plan=plan, ranges=draw_sample(plan, name), sizes=(None,) * 3)], START)
+            outbox.save_progress(stf_id, [Announced(sequence=sequence)], START)
     assert named(outbox, "a.stf").preexisting == preexisting
     assert named(outbox, "b.stf").preexisting == ()
     (row,) = outbox.runs.find("100014")
