@@ -84,7 +84,7 @@ class StompTransport(Transport):
         """
         self._before_receiving()
         sock = self.socket
-        if sock is None:
+        if sock is None or not self._send_answers():
             return b""
         passed = b""
         while not passed:
@@ -104,6 +104,18 @@ class StompTransport(Transport):
                 return b""
             self.last_byte_at = self._monotonic()
         return passed
+
+    def _send_answers(self) -> bool:
+        """Send what this thread, which receives, has sent since its last call: the ACKs of what arrived together."""
+        me = threading.get_ident()
+        frames, self._held[me] = self._held.get(me), []
+        try:
+            if frames:
+                super().send(b"".join(frames))
+        except OSError as exc:
+            self.receive_error = self.receive_error or exc
+            return False
+        return True
 
     @contextmanager
     def together(self) -> Iterator[None]:

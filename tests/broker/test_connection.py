@@ -110,6 +110,27 @@ def test_messages_that_are_sent_together_arrive_in_one_piece(recorder: LinkRecor
         connection.close()
 
 
+def test_messages_that_arrive_together_are_acknowledged_in_one_piece(recorder: LinkRecorder) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        broker = FakeBroker(listening)
+        with running_link(parameters(broker.port), recorder) as link:
+            connection = broker.next_connection()
+            connection.settimeout(DEADLINE_S)
+            connection.recv(4096)
+            connection.sendall(b"CONNECTED\nversion:1.2\n\n\0")
+            assert b"SUBSCRIBE" in connection.recv(4096)
+            message = b"MESSAGE\nsubscription:fastmon\nmessage-id:%d\nack:a%d\ndestination:/topic/epictopic\n\n%d\0"
+            messages = b"".join(message % (n, n, n) for n in range(5))
+            connection.sendall(b"RECEIPT\nreceipt-id:1\n\n\0" + messages)
+            acks = connection.recv(65536).split(b"\0")
+            assert [b"ACK" in frame and b"id:a%d" % n in frame for n, frame in enumerate(acks[:5])] == [True] * 5
+            assert acks[5:] == [b""]
+            assert recorder.next_change().up
+            assert link.up
+            answer_frames(connection)
+        connection.close()
+
+
 def test_messages_that_cannot_be_sent_together_fail(server: BrokerThread, recorder: LinkRecorder) -> None:
     with connected_link(parameters(server.port, announce=(QUEUE,)), recorder) as link:
         with link.together():
