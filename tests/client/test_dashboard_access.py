@@ -91,7 +91,7 @@ def test_session_ends_when_it_is_not_used() -> None:
     sessions = Sessions(time)
     value = sessions.begin()
     for _ in range(3):
-        time.now += auth.SESSION_IDLE_S - 1
+        time.now += auth.SESSION_IDLE_S
         assert sessions.is_open(value)
     time.now += auth.SESSION_IDLE_S + 1
     assert not sessions.is_open(value)

@@ -16,7 +16,7 @@ from fastmon_client.formatting import age
 from fastmon_client.live import Model, render
 from fastmon_client.live.glyphs import strip, strip_lines
 from fastmon_client.live.navigation import AcknowledgePrompt, Navigation
-from fastmon_client.live.overview import matches
+from fastmon_client.live.overview import bar, matches, recent
 from tests.client import snapshots
 from tests.client.snapshots import ESCAPES, HOSTILE, alarm, dead, run, snapshot, tf_file
 
@@ -99,6 +99,28 @@ def test_verdict_says_since_when_why_and_what_to_do() -> None:
 def test_verdict_of_another_day_has_its_date() -> None:
     found = snapshot(verdict=snapshots.verdict(since="2026-11-20T08:00:00+00:00"))
     assert "since 2026-11-20 08:00:00" in shown(found)[0]
+
+
+def test_verdict_says_for_how_long_as_soon_as_that_fits() -> None:
+    long = f"{bar(snapshot(), 200).plain.partition('  20:')[0].rstrip()}"
+    assert long.endswith(" · for 1 min 55 s")
+    assert bar(snapshot(), len(long)).plain == long
+    assert bar(snapshot(), len(long) - 1).plain.startswith(long.partition("   ")[0] + "  since 20:55:01 ")
+
+
+def test_recent_tf_files_lose_their_marks_then_their_size_where_they_have_no_room() -> None:
+    rows = snapshot()["recent"]
+    titles = [recent(rows, width)[0].plain for width in range(120, 30, -1)]
+    lost = {
+        column: next((place for place, title in enumerate(titles) if column not in title), len(titles))
+        for column in ("STF", "Marks", "Size", "At")
+    }
+    assert lost["STF"] < lost["Marks"] < lost["Size"] < lost["At"]
+
+
+def test_before_the_first_key_nothing_is_said_of_a_key() -> None:
+    assert Navigation().message == ""
+    assert shown(snapshot())[-1] == shown(snapshot(), message="")[-1]
 
 
 def test_a_tile_that_is_not_good_says_why() -> None:

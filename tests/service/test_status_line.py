@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from fastmon_daemon.base.clock import format_time, format_timestamp
 from fastmon_daemon.service.status_line import StatusLine, status_line
-from tests.builders import FakeTestbed
+from tests.builders import FakeTestbed, named
 from tests.presence.builders import RULE
 
 
@@ -37,6 +38,24 @@ def test_a_database_that_cannot_be_read_is_named_in_one_line(tmp_path: Path, mon
     assert told.startswith(f"STATUS={tmp_path}/two\\nlines/outbox.db: ")
     assert "Input/output error" in told
     assert "\n" not in told
+
+
+def test_the_line_tells_links_backlog_and_failures(tmp_path: Path) -> None:
+    testbed = FakeTestbed(tmp_path)
+    outbox, clock = testbed.outbox(), testbed.time.clock()
+
+    def told() -> str:
+        return status_line(outbox, RULE.stuck, clock.now())
+
+    links = ", ".join(f"{name} up" for name in RULE.stuck.needed_links)
+    assert told() == f"{links}; 0 STFs waiting"
+    name = testbed.receive(outbox, 1)
+    testbed.receive(outbox, 2)
+    since = format_time(format_timestamp(clock.now()), clock.now())
+    assert told() == f"{links}; 2 STFs waiting, the oldest since {since}"
+    with outbox.transaction():
+        outbox.move(named(outbox, name), "fail", "failed", clock.now(), finalized=True, note="no")
+    assert told() == f"{links}; 1 STF waiting, the oldest since {since}; 1 failed; stuck since {since}"
 
 
 def test_a_changed_line_is_told_once_a_second_at_most(tmp_path: Path) -> None:
