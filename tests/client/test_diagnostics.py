@@ -15,11 +15,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fastmon_client import __version__
+from fastmon_client.broker_config import BrokerConfig
 from fastmon_client.cli import cli
 from fastmon_client.diagnostics import DiagnosticResult, Diagnostics
 from fastmon_client.monitor_session import AccessDenied, MonitorSession
 from fastmon_client.monitor_tables import MonitorUnavailable, Tables
 from fastmon_daemon.testbed.monitor import MonitorThread
+from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread
 from tests.client.scripted_server import Answer, ScriptedServer, certified, response, status_response, trust_in
 from tests.monitor.scripted_monitor import dripping
 
@@ -259,6 +261,24 @@ def test_every_word_about_the_token() -> None:
         assert said(server.url) == (
             "stream", "first bytes are not an event", "check that SWF_MONITOR_URL is the monitor itself", "other",
         )  # fmt: skip
+
+
+def test_a_broker_that_rejects_the_login_is_told_apart_from_a_file_that_cannot_be_used(
+    monitor: MonitorThread, tmp_path: Path
+) -> None:
+    session = MonitorSession(url=monitor.url, token=lambda: TOKEN)
+    with BrokerThread(Broker(user="daq", password="secret-word")) as broker:
+        known = {"ACTIVEMQ_HOST": "localhost", "ACTIVEMQ_PORT": str(broker.port), "ACTIVEMQ_USER": "daq"}
+        for more, cause, detail in (
+            ({"ACTIVEMQ_PASSWORD": "wrong"}, "token", ": set ACTIVEMQ_USER and ACTIVEMQ_PASSWORD"),
+            ({"ACTIVEMQ_PASSWORD": "secret-word", "ACTIVEMQ_USE_SSL": "True",
+              "ACTIVEMQ_SSL_CA_CERTS": str(tmp_path / "none")}, "other", ": name a readable file"),
+        ):  # fmt: skip
+            diagnostics = Diagnostics(session, BrokerConfig.of(known | more, "/topic/epictopic"))
+            *_, last = diagnostics.run()
+            assert (last.what, last.ok, diagnostics.cause) == ("topic", False, cause)
+            assert last.detail.endswith(detail)
+            assert last.hint == "ask the broker's operator for access"
 
 
 def test_a_stream_that_is_cut_before_its_first_event_has_no_data() -> None:

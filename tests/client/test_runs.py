@@ -381,6 +381,16 @@ def test_strip_shows_compacted_stfs():
     assert set(driver.strip.values()) == {"present"}
 
 
+def test_a_compacted_stf_remains_recovered():
+    driver = StateDriver()
+    driver.tf(1, tf_total=1, late=True)
+    for sequence in range(2, MAX_OPEN_STFS + 3):
+        driver.tf(sequence, tf_total=1)
+    stfs = driver.state.runs["7"].stfs
+    assert len(stfs._open) == MAX_OPEN_STFS
+    assert stfs._kind(1, set(), set()) == "recovered"
+
+
 def test_stf_completed_by_the_stream_is_not_queried():
     driver = StateDriver()
     driver.tf(1)

@@ -539,6 +539,14 @@ def test_an_endlessly_slow_response_ends_at_the_deadline(begin: bytes, server: S
         monitor.probe()
 
 
+def test_an_endlessly_slow_response_through_a_proxy_ends_at_the_deadline(server: Server) -> None:
+    server.script = [dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n")]
+    environ = {"http_proxy": f"http://127.0.0.1:{server.port}"}
+    with pytest.raises(LinkDown, match="no response in time"):
+        client("http://monitor.invalid", environ=environ, deadline_s=0.4).probe()
+    assert server.request_lines[0].startswith("GET http://monitor.invalid/api/")
+
+
 def test_the_deadline_of_one_request_does_not_shorten_the_next(server: Server) -> None:
     seconds = itertools.count(0.0, 0.09)
     monitor = server.client(deadline_s=1.0, monotonic=lambda: next(seconds))
