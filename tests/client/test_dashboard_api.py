@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -13,7 +15,8 @@ import pytest
 import requests
 
 from fastmon_client.dashboard.acknowledgements import Acknowledgements
-from fastmon_client.dashboard.details import Summaries, TableDetails
+from fastmon_client.dashboard.details import MAX_WAITING, Summaries, TableDetails
+from fastmon_client.monitor_tables import MonitorUnavailable
 from fastmon_client.settings import monitor_from
 from fastmon_client.state_folder import StateFolder
 from tests.client.client_process import TOKEN, Dashboard, Experiment
@@ -187,6 +190,24 @@ def test_a_dead_monitor_is_named(experiment: Experiment) -> None:
         assert "connection refused" in found["problem"].lower()
         answer = get(server, "runs/100014/stfs/1")
         assert (answer.status_code, "connection refused" in answer.json()["error"].lower()) == (502, True)
+
+
+def test_so_many_questions_wait_for_the_monitor_and_no_more() -> None:
+    monitor = monitor_from("http://127.0.0.1:1", {"SWF_API_TOKEN": TOKEN})
+    go_on = threading.Event()
+
+    async def ask(details: TableDetails) -> list[bool]:
+        waiting = [asyncio.create_task(details._ask(("run", str(n)), go_on.wait)) for n in range(MAX_WAITING)]
+        await asyncio.sleep(0)
+        try:
+            with pytest.raises(MonitorUnavailable, match="too many questions wait for the monitor: try again"):
+                await asyncio.wait_for(details._ask(("run", "more"), go_on.wait), DEADLINE_S)
+        finally:
+            go_on.set()
+        return [await each for each in waiting]
+
+    with closing(TableDetails(monitor, Summaries(), older)) as details:
+        assert asyncio.run(ask(details)) == [True] * MAX_WAITING
 
 
 def test_acknowledgements_survive_a_restart_of_the_process(experiment: Experiment, tmp_path: Path) -> None:

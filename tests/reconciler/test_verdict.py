@@ -117,6 +117,12 @@ def test_an_unknown_run_gives_exit_code_3_until_an_operator_reconciles_it(testbe
     assert alone.returncode == 0, alone.stderr
     assert "3 STFs listed by the monitor, 2 already known, 1 recovered" in alone.stdout
     assert testbed.states() == {"completed": 2, "received": 1}
+    testbed.register(4)
+    testbed.monitor.faults(drop_rate=1.0, endpoints=["/api/fastmon-files"])
+    broken = testbed.call("reconcile", "--run", "100014")
+    assert (broken.returncode, "/api/fastmon-files/: " in broken.stderr) == (75, True)
+    testbed.monitor.faults()
+    assert testbed.states() == {"completed": 2, "received": 1}, "its TF files may have been announced"
     assert testbed.call("reconcile", "--run", "7").returncode == 1
     assert testbed.call("reconcile", "--run", "cosmics").returncode == 1
     testbed.monitor.stop()
