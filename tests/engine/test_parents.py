@@ -20,7 +20,7 @@ from fastmon_daemon.settings import Settings
 from fastmon_daemon.statechart import load_statechart
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.builders import FakeTestbed, logged, named, settle, turn_until
-from tests.monitor.test_stf_registrar import BEGAN, TOKEN, post, rows
+from tests.monitor.test_stf_registrar import BEGAN, TOKEN, delete, post, rows
 
 FIRST, SECOND = 300001, 300002
 REUSED = "swf.000001.stf"
@@ -235,6 +235,25 @@ def test_found_files_of_a_second_run_with_the_same_names_fail(
     assert not [row for row in rows(lab.server, "stf-files") if row["stf_filename"] == REUSED][1:]
     other.live.close()
     other.client.close()
+
+
+def test_the_stf_of_a_found_file_is_registered_again_if_the_monitor_loses_it_between_two_tf_files(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = lab.client.request
+
+    def losing(method: str, path: str, *args: Any, **kwargs: Any) -> Any:
+        answer = request(method, path, *args, **kwargs)
+        if (method, path) == ("POST", "fastmon-files/") and lab.client.calls[method, path] == 1:
+            (row,) = rows(lab.server, "stf-files")
+            delete(lab.server, f"stf-files/{row['file_id']}")
+        return answer
+
+    monkeypatch.setattr(lab.client, "request", losing)
+    (stf,) = lab.process(FIRST, "found.stf", origin=Origin.FILE)
+    assert stf.state == "completed"
+    assert lab.client.calls["POST", "stf-files/"] == 2
+    assert [row["stf_filename"] for row in rows(lab.server, "stf-files")] == ["found.stf"]
 
 
 @pytest.mark.field("4")

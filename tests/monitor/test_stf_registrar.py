@@ -40,6 +40,11 @@ def post(server: MonitorThread, table: str, row: dict[str, Any]) -> dict[str, An
     return dict(answer.json())
 
 
+def delete(server: MonitorThread, row: str) -> None:
+    answer = requests.delete(f"{server.url}/api/{row}/", headers={"Authorization": f"Token {TOKEN}"}, timeout=20)
+    assert answer.status_code == 204
+
+
 def stf(number: int) -> dict[str, Any]:
     return {"stf_filename": f"swf.7.{number:06d}.stf", "file_size_bytes": 9}
 
