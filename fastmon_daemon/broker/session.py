@@ -146,8 +146,7 @@ class Session(ConnectionListener):
         while self._end is None and not self._closing:
             report()
             pause_s = self._check_once()
-            if not self._buffer.retry():
-                self._wake.wait(pause_s)
+            self._wake.wait(min(pause_s, self._buffer.retry()))
             self._wake.clear()
         if self._closing and self._end is None:
             self._disconnect()

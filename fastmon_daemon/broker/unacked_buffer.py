@@ -6,6 +6,7 @@ new connection, and only a few times. This module must not know sockets, nor why
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from fastmon_daemon.base.errors import DaemonStops, EnoughWork, StorageUnavailab
 Store = Callable[[], Future[Any]]
 """Begins to store a message; the future is done when it is on disk, or has failed."""
 Accept = Callable[[bytes], Store | None]
+ENOUGH_PAUSE_S = 0.1
+"""While we have enough to do, so long a buffered message waits until it is tried again, in seconds."""
 RETRY_BATCH_SIZE = 100
 """Number of buffered messages that are stored before the link's liveness is checked again."""
 MAX_BUFFERED_BYTES = 32 * 1024 * 1024
@@ -130,18 +133,20 @@ class UnackedBuffer:
                 self._storage_error_log.resolved(0)
             self._acknowledge(frame)
 
-    def retry(self) -> bool:
-        """Store at most `RETRY_BATCH_SIZE` buffered messages; return whether to go on at once."""
+    def retry(self) -> float:
+        """Store at most `RETRY_BATCH_SIZE` buffered messages; return after how many seconds to go on (0: at once)."""
         failed = False
         for _ in range(min(RETRY_BATCH_SIZE, len(self._buffer))):
             frame, store = self._buffer[0]
             try:
                 store().result()
-            except (DaemonStops, EnoughWork):
-                return False
+            except DaemonStops:
+                return math.inf
+            except EnoughWork:
+                return ENOUGH_PAUSE_S
             except StorageUnavailable as exc:
                 self._storage_error_log.report(exc)
-                return False
+                return math.inf
             except Exception as exc:  # noqa: BLE001 (one bad message must not block the others)
                 self._storage_error_log.report(exc)
                 failed = True
@@ -158,7 +163,7 @@ class UnackedBuffer:
                 if not self._buffer:  # inside the lock: before the receiving thread may store, and report 0
                     self._storage_error_log.resolved(self._stored)
                     self._stored = 0
-        return bool(self._buffer) and not failed
+        return 0.0 if self._buffer and not failed else math.inf
 
     def close(self) -> None:
         """Let the receiving thread wait no more: the connection ends."""

@@ -39,8 +39,9 @@ STORED_PER_INTERVAL = 200
 """Rejected messages that are stored for one reason in this time: a flood neither delays the others nor drops them."""
 SEEN_EVERY_S = 30.0
 """Of a shared queue: between two records that a run goes on, by STFs that other daemons get."""
-ENOUGH_STFS = 100
-"""A daemon of a shared queue leaves messages to the others while so many STFs wait here: two seconds of work."""
+ENOUGH_STFS = 20
+"""A daemon of a shared queue leaves messages to the others while so many STFs wait here: it stays busy until it looks
+again, and a burst is shared evenly."""
 MAX_REJECTED = 1000
 """Rejected messages in the database; older ones are deleted."""
 Write = Callable[[Outbox, datetime], None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -11,9 +12,9 @@ from concurrent.futures import Future
 import pytest
 from stomp.utils import Frame
 
-from fastmon_daemon.base.errors import DaemonStops, StorageUnavailable
+from fastmon_daemon.base.errors import DaemonStops, EnoughWork, StorageUnavailable
 from fastmon_daemon.broker import BrokerConnection, LinkStateChange, unacked_buffer
-from fastmon_daemon.broker.unacked_buffer import StorageErrorLog, UnackedBuffer
+from fastmon_daemon.broker.unacked_buffer import ENOUGH_PAUSE_S, StorageErrorLog, UnackedBuffer
 from fastmon_daemon.testbed.stomp_broker import BrokerThread
 from tests.broker.links import DEADLINE_S, QUEUE, LinkRecorder, parameters, publish, running_link
 from tests.builders import logged
@@ -327,6 +328,26 @@ def test_messages_whose_transaction_failed_are_buffered_in_order() -> None:
     retrying.join(DEADLINE_S)
     assert begun.acknowledged == [b"one", b"two", b"three"]
     assert begun.log.latest == ""
+
+
+@pytest.mark.parametrize(
+    ("outcome", "pause_s"),
+    [(EnoughWork("20 STFs wait"), ENOUGH_PAUSE_S), (DaemonStops(), math.inf), (StorageUnavailable("full"), math.inf),
+     (ZeroDivisionError("unstorable"), math.inf), (None, 0.0)],
+)  # fmt: skip
+def test_when_a_message_is_tried_again_depends_on_why_it_waits(
+    outcome: Exception | None, pause_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def store(body: bytes) -> Future[None]:
+        begun.stored[body].append(done := Future[None]())
+        done.set_exception(outcome) if outcome else done.set_result(None)
+        return done
+
+    begun = buffered(b"one", b"two")
+    monkeypatch.setattr(begun, "_begin", store)
+    monkeypatch.setattr(unacked_buffer, "RETRY_BATCH_SIZE", 1)
+    assert begun.buffer.retry() == pause_s
+    assert begun.acknowledged == ([] if outcome else [b"one"])
 
 
 def test_a_retry_stores_what_is_behind_an_unstorable_message_at_once() -> None:

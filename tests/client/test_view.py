@@ -119,7 +119,7 @@ def test_recent_tf_files_lose_their_marks_then_their_size_where_they_have_no_roo
 
 
 def test_before_the_first_key_nothing_is_said_of_a_key() -> None:
-    assert Navigation().message == ""
+    assert (Navigation().name, Navigation().message) == ("", "")
     assert shown(snapshot())[-1] == shown(snapshot(), message="")[-1]
 
 
