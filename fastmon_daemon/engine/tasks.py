@@ -139,6 +139,8 @@ class InFlight(dict[int, StepExecution]):
                 startable += each.places + len(each.waiting)
                 claimed += calls
                 of_fresh += 0 if each.is_late else calls
+                if startable >= limit and claimed >= 2 * limit and of_fresh >= limit:
+                    return Room.FOR_NONE
         if startable < limit or claimed < 2 * limit:
             return Room.FOR_ALL
         return Room.FOR_FRESH if of_fresh < limit else Room.FOR_NONE
