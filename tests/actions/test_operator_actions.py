@@ -169,6 +169,19 @@ def test_the_socket_of_a_dead_daemon_is_replaced(tmp_path: Path) -> None:
         assert send_request(database, {}) == {"alive": True}
 
 
+def test_what_is_wrong_with_a_request_is_said_as_it_is_and_a_bug_as_unexpected(tmp_path: Path) -> None:
+    said: list[Exception] = [PermanentError("no run 7"), TransientError("try again"), ZeroDivisionError("oops")]
+
+    def fail(_request: dict[str, Any]) -> dict[str, Any]:
+        raise said.pop(0)
+
+    with ControlServer(tmp_path / "outbox.db", fail):
+        for expected in ("no run 7", "try again", "unexpected ZeroDivisionError: oops"):
+            with pytest.raises(PermanentError) as caught:
+                send_request(tmp_path / "outbox.db", {})
+            assert str(caught.value) == expected
+
+
 def test_a_busy_daemon_says_so_and_a_database_name_too_long_is_an_error(tmp_path: Path) -> None:
     def busy(_: dict[str, Any]) -> dict[str, Any]:
         raise TimeoutError
