@@ -67,10 +67,26 @@ class Result:
         """Return the fields for --json."""
         mutation = self.mutation
         return {
-            "file": mutation.file, "line": mutation.line, "source_line": mutation.source_line,
-            "change": mutation.change, "outcome": self.outcome, "by": self.by, "seconds": round(self.seconds, 2),
-            "diff": self.diff,
+            "file": mutation.file, "line": mutation.line, "begin": mutation.begin,
+            "source_line": mutation.source_line, "change": mutation.change, "outcome": self.outcome, "by": self.by,
+            "seconds": round(self.seconds, 2), "diff": self.diff,
         }  # fmt: skip
+
+
+def read_results(path: Path, drawn: list[Mutation]) -> list[Result]:
+    """The results in *path*, the output of an interrupted run with --json, of mutations of this draw.
+
+    Raises: UnusableError if it is none, or has a mutation that is not of this draw.
+    """
+    mutations = {(each.file, each.begin, each.change): each for each in drawn}
+    results = []
+    try:
+        for row in json.loads(path.read_text(encoding="utf-8"))["mutants"]:
+            mutation = mutations[row["file"], row["begin"], row["change"]]
+            results.append(Result(mutation, row["diff"], row["outcome"], row["by"], row["seconds"]))
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise UnusableError(f"{path}: no results of this draw: give the --seed of that run, on the same tree") from exc
+    return results
 
 
 class Mutants:
@@ -300,13 +316,15 @@ def run(options: argparse.Namespace, root: Path) -> int:
         raise UnusableError(f"no test file matches --tests {options.tests!r}")
     known = CoverageMap.load(mutants.map_path)
     drawn = mutants.draw(options.count, options.seed)
-    marked = [Result(mutation, "", "equivalent") for mutation in drawn if mutants.is_equivalent(mutation)]
+    earlier = read_results(options.resume, drawn) if options.resume else []
+    to_judge = [mutation for mutation in drawn if mutation not in {each.mutation for each in earlier}]
+    marked = [Result(mutation, "", "equivalent") for mutation in to_judge if mutants.is_equivalent(mutation)]
     plan = {
         mutation: order(mutation, mutants.sources[mutation.file], mutants.tests, known)
-        for mutation in drawn if not mutants.is_equivalent(mutation)
+        for mutation in to_judge if not mutants.is_equivalent(mutation)
     }  # fmt: skip
     if options.list and not options.map:
-        for mutation in drawn:
+        for mutation in to_judge:
             tests = f"{len(plan[mutation])} test files" if mutation in plan else "equivalent"
             print(f"{mutation.file}:{mutation.line}: {mutation.change} ({tests})")
         return 0
@@ -328,9 +346,9 @@ def run(options: argparse.Namespace, root: Path) -> int:
         except KeyboardInterrupt:
             print("interrupted; results so far:", file=sys.stderr)
             with contextlib.suppress(UnusableError):
-                report([*marked, *runner.results], runner.unsound, options.seed, len(drawn), options.json)
+                report([*earlier, *marked, *runner.results], runner.unsound, options.seed, len(drawn), options.json)
             return INTERRUPTED
-        return report([*marked, *runner.results], runner.unsound, options.seed, len(drawn), options.json)
+        return report([*earlier, *marked, *runner.results], runner.unsound, options.seed, len(drawn), options.json)
 
 
 def main(arguments: list[str] | None = None, root: Path | None = None) -> int:
@@ -340,6 +358,9 @@ def main(arguments: list[str] | None = None, root: Path | None = None) -> int:
     )
     parser.add_argument("--count", type=int, default=150, help="number of mutations to draw (150)")
     parser.add_argument("--seed", type=int, help="seed of the draw (default: random, printed)")
+    parser.add_argument(
+        "--resume", type=Path, metavar="FILE", help="judge only what FILE lacks, the --json of an interrupted run"
+    )
     parser.add_argument("--only", default="*", metavar="GLOB", help="mutate only these modules")
     parser.add_argument(
         "--tests", default="*", metavar="GLOB", help="run (or with --map measure) only these test files"

@@ -190,6 +190,23 @@ def test_a_mutant_that_no_test_finds_survives(tmp_path: Path, capsys: pytest.Cap
     assert (root / "fastmon_daemon" / "small.py").read_text() == SMALL
 
 
+def test_an_interrupted_run_is_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tree(tmp_path / "root", test_small=GOOD_TEST)
+    assert main(["--count", "3", "--seed", "1", "--jobs", "1", "--json"], root) == 1
+    whole = printed_json(capsys)
+    part = tmp_path / "part.json"
+    part.write_text(json.dumps(whole | {"mutants": [{**whole["mutants"][0], "by": "an earlier run"}]}))
+    assert main(["--count", "3", "--seed", "1", "--jobs", "1", "--json", "--resume", str(part)], root) == 1
+    resumed = printed_json(capsys)["mutants"]
+    same = ("begin", "change", "outcome", "diff")
+    assert [[each[name] for name in same] for each in resumed] == [
+        [each[name] for name in same] for each in whole["mutants"]
+    ]
+    assert [each["by"] == "an earlier run" for each in resumed] == [True, False, False]
+    assert main(["--count", "1", "--seed", "2", "--jobs", "1", "--resume", str(tmp_path / "none")], root) == 2
+    assert "no results of this draw: give the --seed of that run, on the same tree" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("fails_at", ["x", "xx"])
 def test_a_test_that_fails_only_once_finds_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], fails_at: str
