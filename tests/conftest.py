@@ -22,11 +22,12 @@ _opened: list[sqlite3.Connection] = []
 
 
 def pytest_configure() -> None:
-    """Restore SIGINT and SIGHUP: a background job ignores them, and so would the programs that the tests start."""
+    """Restore the signals that a background job or nohup ignores: the programs that the tests start would, too."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # nohup
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    for ignored in (signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(ignored) is signal.SIG_IGN:
+            signal.signal(ignored, signal.SIG_DFL)
     sqlite3.connect = _recorded  # type: ignore[assignment]
     gc.set_threshold(50_000)  # each collection looks at thousands of tests
 
