@@ -48,10 +48,10 @@ Written by `make bench`; do not edit.
 
 {missing}A goal that is missed is missed on this machine in this run. What the figures consist of:
 
-- **CPU an STF.** Seven registrations are the largest part: urllib3 and http.client, as in the POSTs of the bare loop.
-  Then the engine's thread: statements, transitions, results that pass from thread to thread. The intake, with the seven
-  announcements that come back to whoever subscribes to the topic, is about an eighth. With all on, three calls for the
-  stage of an STF come on top.
+- **CPU an STF.** Seven registrations are the largest part: urllib3 and http.client. (The POSTs of the bare loop go
+  through requests as well, which costs more than the exchange itself.) Then the engine's thread: statements,
+  transitions, results that pass from thread to thread. The intake, with the seven announcements that come back to
+  whoever subscribes to the topic, is about an eighth. With all on, three calls for the stage of an STF come on top.
 - **Idle latency.** Two round trips to the monitor (the first registration alone, then six together), one to the
   broker, and two commits before the last announcement. With a near monitor the time is CPU: seven registrations, of
   both sides, on the same cores.
@@ -69,7 +69,7 @@ Each load at 1, 10 and 100 times its size, one round each.
 
 <!-- not run: minutes -->
 
-    make bench                                  # everything, and this document: ten minutes
+    make bench                                  # everything, and this document: a quarter of an hour
     make bench-short                            # a minute, as CI runs it: fails only if a figure is absurd
     .venv/bin/python -m bench --only backlog    # one figure
 
