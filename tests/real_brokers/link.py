@@ -210,10 +210,14 @@ class DeadClient:
     def __init__(self, server: Server, client_id: str, beats_ms: int, subscribe: dict[str, str]) -> None:
         self._socket = socket.create_connection((server.host, server.port), timeout=DEADLINE_S)
         parameters = {"accept-version": "1.2", "host": "localhost", "login": server.user, "passcode": server.password}
-        self._send("CONNECT", {**parameters, "client-id": client_id, "heart-beat": f"{beats_ms},{beats_ms}"})
-        self._expect("CONNECTED")
-        self._send("SUBSCRIBE", {"id": "1", "ack": "client-individual", "receipt": "subscribed", **subscribe})
-        self._expect("RECEIPT")
+        try:
+            self._send("CONNECT", {**parameters, "client-id": client_id, "heart-beat": f"{beats_ms},{beats_ms}"})
+            self._expect("CONNECTED")
+            self._send("SUBSCRIBE", {"id": "1", "ack": "client-individual", "receipt": "subscribed", **subscribe})
+            self._expect("RECEIPT")
+        except BaseException:
+            self._socket.close()
+            raise
 
     def __enter__(self) -> DeadClient:
         return self

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 
@@ -24,6 +25,7 @@ BACKLOG = 10_000
 REDELIVERED = {"embedded": "true", "classic": None, "artemis": "true"}
 DEADLINE_S = 60.0
 Note = Callable[[str, object], None]
+_Client = TypeVar("_Client", Link, DeadClient)
 
 
 def test_it_keeps_messages_while_its_client_is_disconnected(broker: Server, names: Names) -> None:
@@ -92,7 +94,8 @@ def test_a_second_session_with_the_same_client_id(broker: Server, names: Names, 
 def test_it_is_resumed_after_a_half_open_link(broker: Server, names: Names, note: Note) -> None:
     """The old session has three unacknowledged messages, and its socket stays open."""
     _create_subscription(broker, names)
-    with DeadClient(broker, names.client_id, beats_ms=1000, subscribe={"destination": names.topic, **DURABLE}):
+    subscribe = {"destination": names.topic, **DURABLE}
+    with _when_free(lambda: DeadClient(broker, names.client_id, beats_ms=1000, subscribe=subscribe)):
         _send(broker, names, "0", "1", "2")
         began = time.monotonic()
         with _connect(broker, names) as link:
@@ -176,8 +179,8 @@ def _is_kept(broker: Server, names: Names) -> bool:
 def _remove(broker: Server, names: Names) -> None:
     """Remove it without a session of its client, like an operator. Artemis rejects that while a session is closing."""
     deadline = time.monotonic() + DEADLINE_S
-    for link in _sessions(broker, names):
-        with link:
+    while True:
+        with _when_free(lambda: Link(broker, client_id=names.client_id)) as link:
             try:
                 link.unsubscribe(**DURABLE)
             except Rejected:
@@ -199,16 +202,16 @@ def _send(broker: Server, names: Names, *bodies: str) -> None:
 
 def _connect(broker: Server, names: Names, **headers: str) -> Link:
     """Open the durable subscriber's next session."""
-    link = next(_sessions(broker, names))
+    link = _when_free(lambda: Link(broker, client_id=names.client_id))
     return link.subscribe(names.topic, **DURABLE, **headers)
 
 
-def _sessions(broker: Server, names: Names) -> Iterator[Link]:
-    """Yield sessions with the subscriber's client id, each as soon as the broker has closed the previous one."""
+def _when_free(connect: Callable[[], _Client]) -> _Client:
+    """What *connect* returns, as soon as the broker has closed the previous session with its client id."""
     deadline = time.monotonic() + 4 * DEADLINE_S  # a busy broker takes long to miss the heart-beats of a dead session
     while True:
         try:
-            yield Link(broker, client_id=names.client_id)
+            return connect()
         except Rejected as rejected:
             if "already connected" not in str(rejected) or time.monotonic() > deadline:
                 raise
