@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from fastmon_daemon.base.errors import TransientError
 from fastmon_daemon.base.links import ANNOUNCEMENTS
 from fastmon_daemon.engine import Engine
@@ -71,6 +73,36 @@ def test_a_fresh_stf_among_late_ones_waits_for_no_row(testbed: FakeTestbed) -> N
         engine.tick(0)
     finish(testbed, engine, pool)
     assert {named(outbox, name).state for name in late} == {"completed"}
+
+
+@pytest.mark.parametrize(("places", "of_late"), [(8, 2), (4, 1), (2, 1)])
+def test_while_a_fresh_stf_is_in_work_late_ones_get_a_quarter_of_the_places(
+    testbed: FakeTestbed, places: int, of_late: int
+) -> None:
+    def in_work(link: str) -> tuple[int, int]:
+        """Calls in flight of the fresh STF, and of the late ones."""
+        calls = [(owner.stf.filename, len(made)) for _, (owner, made) in pool.waiting if owner.link == link]
+        of_fresh = sum(count for name, count in calls if name == fresh)
+        return of_fresh, sum(count for _, count in calls) - of_fresh
+
+    outbox, pool = testbed.outbox(), Slow()
+    late = [testbed.receive(outbox, n) for n in range(1, 12)]
+    testbed.time.pass_(minutes=10)
+    engine = testbed.engine(outbox, workers=places, pool=pool)
+    engine.tick(0)
+    fresh = testbed.receive(outbox, 99)
+    beside, seen = [], set[int]()
+    for _ in range(30):
+        pool.go_on()
+        testbed.time.pass_(seconds=SPARE_S)
+        engine.tick(0)
+        if named(outbox, fresh).state != "completed":
+            beside.append(in_work("monitor")[1])
+            seen.add(in_work("monitor")[0])
+    assert max(beside[1:]) == of_late, "after those that were in flight when it came"
+    assert max(seen) >= min(6, places - of_late)
+    finish(testbed, engine, pool)
+    assert {named(outbox, name).state for name in (*late, fresh)} == {"completed"}
 
 
 def test_a_row_ends_at_a_failure_and_the_stf_is_tried_again(testbed: FakeTestbed) -> None:
