@@ -106,7 +106,7 @@ class StompTransport(Transport):
         return passed
 
     def _send_answers(self) -> bool:
-        """Send what this thread, which receives, has sent since its last call: the ACKs of what arrived together."""
+        """Send the frames that the receiving thread has kept since its last call: the ACKs of what arrived together."""
         me = threading.get_ident()
         frames, self._held[me] = self._held.get(me), []
         try:
@@ -129,7 +129,7 @@ class StompTransport(Transport):
                 self.send(b"".join(frames))
 
     def send(self, encoded_frame: bytes) -> None:
-        """Send a frame, or keep it until the end of `together`."""
+        """Send a frame, or keep it until the end of `together`; the receiving thread's until its next `receive`."""
         held = self._held.get(threading.get_ident())
         if held is None:
             super().send(encoded_frame)

@@ -23,7 +23,7 @@ Store = Callable[[], Future[Any]]
 """Begins to store a message; the future is done when it is on disk, or has failed."""
 Accept = Callable[[bytes], Store | None]
 ENOUGH_PAUSE_S = 0.1
-"""While we have enough to do, so long a buffered message waits until it is tried again, in seconds."""
+"""Pause between two tries to store a buffered message while we have enough to do, in seconds."""
 RETRY_BATCH_SIZE = 100
 """Number of buffered messages that are stored before the link's liveness is checked again."""
 MAX_BUFFERED_BYTES = 32 * 1024 * 1024

@@ -28,6 +28,6 @@ def top(ctx: click.Context, every: float, db: Path | None) -> None:
     """Show the state of the daemon on the whole screen, until Ctrl-C.
 
     The screen has the verdict, links, calls in flight, STFs by state, rates of the last five minutes, runs, the oldest
-    STF, and what is stuck. It is the same as `fastmon-daemon inspect --watch`.
+    STF, and what is stuck. `inspect --watch` shows the same.
     """
     ctx.invoke(inspect, db=db, watch=every)

@@ -168,24 +168,23 @@ class InFlight(dict[int, StepExecution]):
     def _start_calls_of(self, link: str, room: int) -> Iterator[tuple[StepExecution, list[list[Call]]]]:
         """Three of the newest of the fresh STFs, then one of a late one, or of the oldest.
 
-        Late ones take their turns in the order in which their steps began. While a fresh one is in work, they get a
-        share of the places as of the turns: all calls share the processor.
+        Late ones take their turns in the order in which their steps began. While a fresh one is in work, they get the
+        same share of the places: all calls share the processor.
         """
         waiting = [each for each in self.values() if each.waiting and each.link == link]
         has_both = len({each.is_late for each in self.values()}) > 1
         in_flight = sum(each.places for each in self.values() if each.link == link and each.is_late) if has_both else 0
         late_room = max(1, self._limits[link].limit // OLDEST_EVERY) - in_flight if has_both else room
-        fresh = sorted((each for each in waiting if not each.is_late), key=lambda each: each.stf.born_at)
+        fresh = deque(sorted((each for each in waiting if not each.is_late), key=lambda each: each.stf.born_at))
         late = deque(each for each in waiting if each.is_late)
-        order = deque(fresh)
-        while room > 0 and (order or (late and late_room > 0)):
+        while room > 0 and (fresh or (late and late_room > 0)):
             takes_oldest = self._turns[link] % OLDEST_EVERY == OLDEST_EVERY - 1
-            if late and late_room > 0 and (takes_oldest or not order):
+            if late and late_room > 0 and (takes_oldest or not fresh):
                 execution, most = late.popleft(), min(room, late_room)
             else:
-                execution, most = order.popleft() if takes_oldest else order.pop(), room
+                execution, most = fresh.popleft() if takes_oldest else fresh.pop(), room
             # A fresh STF among late ones must not wait for the end of a row, neither theirs nor its own.
-            if rows := self._rows(execution, most, None if has_both else len(order) + len(late)):
+            if rows := self._rows(execution, most, None if has_both else len(fresh) + len(late)):
                 yield execution, rows
                 places = self._places(link, rows)
                 room -= places

@@ -38,7 +38,7 @@ from fastmon_daemon.monitor.responses import (
 from fastmon_daemon.monitor.row_stream import RowStream
 from fastmon_daemon.monitor.transport import (
     DeadlineAdapter,
-    Request,
+    HttpRequest,
     TrustStore,
     is_success,
     proxies,
@@ -48,8 +48,8 @@ from fastmon_daemon.monitor.transport import (
 
 MAX_ROWS = 200_000
 """The most rows of one list."""
-_MAX_TARGETS = 16
-"""Targets that are kept: some calls have an id in their path."""
+_MAX_ADDRESSES = 16
+"""Addresses that are kept: some calls have an id in their path."""
 _HEADERS = {
     "User-Agent": requests.utils.default_user_agent(), "Connection": "keep-alive",
     "Accept": "application/json", "Accept-Encoding": "identity", "Content-Type": "application/json",
@@ -59,11 +59,12 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class _Target:
+class _Address:
     """Where a request goes."""
 
     url: str
-    path: str
+    target: str
+    """What follows the server's name in *url*."""
     login: dict[str, str]
     """The header of the user and password in the URL, which is stronger than the token; empty without them."""
 
@@ -108,7 +109,7 @@ class RestClient:
         self.trust = TrustStore.of(ca, environ)
         self.response_clock = ResponseClock()
         self._adapter = DeadlineAdapter(connections, monotonic, self.trust, proxies(base_url, environ))
-        self._targets: dict[tuple[str, str], _Target] = {}
+        self._addresses: dict[tuple[str, str], _Address] = {}
 
     def close(self) -> None:
         """Close the idle connections; calls in flight keep theirs, and later calls get the full number of new ones."""
@@ -233,9 +234,9 @@ class RestClient:
             connect_s, read_s = self._timeout_s
             begun, status = self._monotonic(), None
             try:
-                target = self._target(method, path, query)
-                request = Request(
-                    method, target.url, target.path, self._headers() | target.login,
+                address = self._address(method, path, query)
+                request = HttpRequest(
+                    method, address.url, address.target, self._headers() | address.login,
                     None if body is None else body.encode(), connect_s, read_s + slack_s, until,
                 )  # fmt: skip
                 # Redirects are not followed, cookies not kept.
@@ -260,16 +261,16 @@ class RestClient:
             exc.args = (self._redact(str(exc)),)
             raise
 
-    def _target(self, method: str, path: str, query: Mapping[str, str] | None) -> _Target:
+    def _address(self, method: str, path: str, query: Mapping[str, str] | None) -> _Address:
         """Where a request goes; it is prepared once for a path without query, which takes as long as sending it."""
-        target = self._targets.get((method, path)) if query is None else None
-        if target is None:
+        address = self._addresses.get((method, path)) if query is None else None
+        if address is None:
             prepared = requests.Request(method, f"{self._base}/api/{path}", params=query).prepare()
             login = {name: value for name, value in prepared.headers.items() if name == "Authorization"}
-            target = _Target(str(prepared.url), prepared.path_url, login)
-            if query is None and len(self._targets) < _MAX_TARGETS:
-                self._targets[method, path] = target
-        return target
+            address = _Address(str(prepared.url), prepared.path_url, login)
+            if query is None and len(self._addresses) < _MAX_ADDRESSES:
+                self._addresses[method, path] = address
+        return address
 
     @contextmanager
     def _connection(self, where: str, until: float) -> Iterator[None]:

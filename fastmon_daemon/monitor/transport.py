@@ -99,7 +99,7 @@ def strip_userinfo(url: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """One request: *url* is complete and quoted; times are in seconds, *until* on the monotonic clock."""
 
     method: str
@@ -135,7 +135,7 @@ class DeadlineAdapter(HTTPAdapter):
         super().__init__(pool_maxsize=connections, max_retries=0)
 
     @contextmanager
-    def exchange(self, request: Request, *, may_repeat: bool) -> Iterator[BaseHTTPResponse]:
+    def exchange(self, request: HttpRequest, *, may_repeat: bool) -> Iterator[BaseHTTPResponse]:
         """Send *request*; yield its response, of which the headers have arrived.
 
         If a kept connection ends without a byte of it, the request is repeated once on a new one, unless our caller
@@ -169,11 +169,11 @@ class DeadlineAdapter(HTTPAdapter):
                 response.close()
                 response.release_conn()
 
-    def _send(self, request: Request) -> tuple[BaseHTTPResponse, _KeptConnection | None]:
+    def _send(self, request: HttpRequest) -> tuple[BaseHTTPResponse, _KeptConnection | None]:
         kept = None if self._proxies else _KeptConnection.of(self._pool)
         return (self._send_with_requests(request), None) if kept is None else (kept.send(request), kept)
 
-    def _send_with_requests(self, request: Request) -> BaseHTTPResponse:
+    def _send_with_requests(self, request: HttpRequest) -> BaseHTTPResponse:
         prepared = requests.Request(request.method, request.url, request.headers, data=request.body).prepare()
         left_s = max(0.001, request.until - self._monotonic())
         timeout: Any = Timeout(left_s, connect=request.connect_s, read=request.read_s)  # not in requests' stubs
@@ -219,14 +219,13 @@ class _KeptConnection:
     @classmethod
     def of(cls, pool: Any) -> _KeptConnection | None:
         """An open connection of *pool*, which may be closed or None; None without one."""
+        if pool is None:
+            return None
         try:
-            connection = pool._get_conn() if pool else None
+            kept = cls(pool, pool._get_conn())
         except ClosedPoolError:
             return None
-        if connection is None:
-            return None
-        kept = cls(pool, connection)
-        if connection.sock is None:
+        if kept._connection.sock is None:
             kept.give_back(is_usable=True)
             return None
         return kept
@@ -237,7 +236,7 @@ class _KeptConnection:
             self._connection.close()
         self._pool._put_conn(self._connection)
 
-    def send(self, request: Request) -> BaseHTTPResponse:
+    def send(self, request: HttpRequest) -> BaseHTTPResponse:
         """Send *request* and read the headers of its response. Raises: urllib3's errors, then it is given back."""
         connection = self._connection
         connection.timeout = request.read_s

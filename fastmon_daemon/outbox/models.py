@@ -152,18 +152,20 @@ class Stf:
 
     def with_results(self, results: Iterable[StepResult], at: str) -> Stf:
         """As stored by `Outbox.save_progress` at the time *at*, without the remarks."""
-        stf, tfs, changed = self, {tf.sequence: tf for tf in self.tfs}, False
+        stf, tfs = self, {tf.sequence: tf for tf in self.tfs}
         for result in results:
-            sample = result if isinstance(result, Sampled) else getattr(result, "sample", None)
-            if sample is not None:
-                stf = sample.of(stf)
-                tfs = {tf.sequence: tf for tf in stf.tfs}
             match result:
-                case Registered(tf=tf):
-                    tfs[tf.sequence], changed = replace(tf, registered_at=at), True
+                case Sampled():
+                    stf = result.of(stf)
+                    tfs = {tf.sequence: tf for tf in stf.tfs}
+                case Registered(tf=tf, sample=sample):
+                    if sample is not None:
+                        stf = sample.of(stf)
+                        tfs = {tf.sequence: tf for tf in stf.tfs}
+                    tfs[tf.sequence] = replace(tf, registered_at=at)
                 case Announced(sequence=sequence):
-                    tfs[sequence], changed = replace(tfs[sequence], announced_at=at), True
-        return replace(stf, tfs=tuple(tfs.values())) if changed else stf
+                    tfs[sequence] = replace(tfs[sequence], announced_at=at)
+        return replace(stf, tfs=tuple(tfs.values()))
 
     def moved_to(self, state: str, at: str, *, finalized: bool) -> Stf:
         """As stored by `Outbox.move` at the time *at*, without its note."""

@@ -180,13 +180,15 @@ class Outbox(OutboxReader):
             elif isinstance(result, Registered) and result.sample is not None:
                 self._replace_sample(stf_id, result.sample)
         registered = [each for each in results if isinstance(each, Registered)]
+        tfs = [each.tf for each in registered]
         self._update_tfs(_REGISTERED, [
             (tf.monitor_id, at, tf.first, tf.last, tf.count, tf.size_bytes, tf.adopted, stf_id, tf.sequence)
-            for tf in (each.tf for each in registered)
+            for tf in tfs
         ], registered)  # fmt: skip
-        for tf in (each.tf for each in registered if each.tf.adopted):
-            remark = f"{tf.filename} was already registered: {tf.adopted}"
-            self._db.execute(_REMARK, {"stf": stf_id, "remark": remark})
+        for tf in tfs:
+            if tf.adopted:
+                remark = f"{tf.filename} was already registered: {tf.adopted}"
+                self._db.execute(_REMARK, {"stf": stf_id, "remark": remark})
         announced = [each for each in results if isinstance(each, Announced)]
         self._update_tfs(_ANNOUNCED, [(at, stf_id, each.sequence) for each in announced], announced)
 

@@ -109,7 +109,9 @@ def test_the_time_of_the_next_try_has_its_distance(outbox: Outbox) -> None:
     assert told().endswith("sample_tfs, when a daemon is running")
     with daemon_of(outbox.path):
         line = told()
-    assert re.search(r"sample_tfs, at (\S+ )?\S+Z \(in (1 h|2 h|1\d\d min)\)$", line.replace("  ", " ")), line
+    assert re.search(
+        r"sample_tfs, at (\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\dZ \(in (1 h|2 h|1\d\d min)\)$", line.replace("  ", " ")
+    ), line
 
 
 @pytest.mark.field("28")

@@ -434,6 +434,51 @@ def test_an_answer_means_the_same_on_a_kept_connection_as_on_a_new_one(
     assert outcomes[0] == outcomes[1]
 
 
+_ROWS = json.dumps([ROW])
+
+
+@pytest.mark.parametrize(
+    ("raw", "rows"),
+    [
+        (f"HTTP/1.1 200 OK\r\nContent-Length: {len(_ROWS)}\r\n\r\n{_ROWS}", 1),
+        (f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{len(_ROWS):x}\r\n{_ROWS}\r\n0\r\n\r\n", 1),
+        (f"HTTP/1.1 200 OK\r\nContent-Length: {len(_ROWS)}\r\n\r\n{_ROWS[:-1]}", 1),
+        (f"HTTP/1.1 200 OK\r\nContent-Length: {len(_ROWS)}\r\nContent-Encoding: gzip\r\n\r\n{_ROWS}", 0),
+        ("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", 0),
+    ],
+)
+def test_a_list_is_the_same_on_a_kept_connection_as_on_a_new_one(raw: str, rows: int, server: Server) -> None:
+    def read(monitor: MonitorClient) -> tuple[int, str]:
+        taken: list[object] = []
+        try:
+            monitor.get_rows("fastmon-files/", {}, taken.append)
+        except LinkDown as exc:
+            return len(taken), str(exc)
+        return len(taken), ""
+
+    outcomes = []
+    for before in ([], [says(201, ROW)]):
+        server.script = [*before, sends(raw)]
+        monitor = client(server.url)
+        for _ in before:
+            monitor.register_tf(TF)
+        outcomes.append(read(monitor))
+        monitor.close()
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0][0] == rows
+
+
+def test_a_kept_connection_with_tls_is_used_again(tls_server: tuple[Server, trustme.CA], tmp_path: Path) -> None:
+    server, ca = tls_server
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    server.script = [says(201, ROW)] * 3
+    monitor = server.client(ca=tmp_path / "ca.pem")
+    for _ in range(3):
+        assert monitor.register_tf(TF)[1] is None
+    assert server.connections == 1
+    assert server.requests[0] == server.requests[2]
+
+
 def test_a_changed_token_is_used_at_the_next_call_and_an_empty_one_sends_no_header(server: Server) -> None:
     tokens = ["first\n", "second", ""]
     server.script = [says(201, ROW)] * 3

@@ -73,20 +73,22 @@ class Result:
         }  # fmt: skip
 
 
-def read_results(path: Path, drawn: list[Mutation]) -> list[Result]:
-    """The results in *path*, the output of an interrupted run with --json, of mutations of this draw.
+def read_results(path: Path, drawn: list[Mutation]) -> tuple[list[Result], list[str]]:
+    """The results in *path*, the output of an interrupted run with --json, and the test files that it set aside.
 
     Raises: UnusableError if it is none, or has a mutation that is not of this draw.
     """
     mutations = {(each.file, each.begin, each.change): each for each in drawn}
     results = []
     try:
-        for row in json.loads(path.read_text(encoding="utf-8"))["mutants"]:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        for row in told["mutants"]:
             mutation = mutations[row["file"], row["begin"], row["change"]]
             results.append(Result(mutation, row["diff"], row["outcome"], row["by"], row["seconds"]))
+        unsound = list(map(str, told["unsound"]))
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise UnusableError(f"{path}: no results of this draw: give the --seed of that run, on the same tree") from exc
-    return results
+    return results, unsound
 
 
 class Mutants:
@@ -292,7 +294,9 @@ def report(results: list[Result], unsound: list[str], seed: int, drawn: int, as_
     cpu_s = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
     if as_json:
         summary = {"seed": seed, "drawn": drawn, "share": found, "enough": ENOUGH, "cpu_s": round(cpu_s, 1)}
-        print(json.dumps(summary | {"unsound": sorted(unsound), "mutants": [result.as_dict() for result in results]}))
+        print(
+            json.dumps(summary | {"unsound": sorted(set(unsound)), "mutants": [result.as_dict() for result in results]})
+        )
     else:
         for result in results:
             if result.outcome == "survived":
@@ -301,7 +305,7 @@ def report(results: list[Result], unsound: list[str], seed: int, drawn: int, as_
                 )
         print(table(results))
         if unsound:
-            print("set aside, because they fail on the unmodified tree:", *sorted(unsound))
+            print("set aside, because they fail on the unmodified tree:", *sorted(set(unsound)))
         text = "none judged" if found is None else f"{found:.1%} found, {ENOUGH:.0%} are enough"
         print(f"seed {seed}, {len(results)} of {drawn} drawn: {text}; {cpu_s:.0f} s of CPU")
     if found is None:
@@ -316,8 +320,9 @@ def run(options: argparse.Namespace, root: Path) -> int:
         raise UnusableError(f"no test file matches --tests {options.tests!r}")
     known = CoverageMap.load(mutants.map_path)
     drawn = mutants.draw(options.count, options.seed)
-    earlier = read_results(options.resume, drawn) if options.resume else []
-    to_judge = [mutation for mutation in drawn if mutation not in {each.mutation for each in earlier}]
+    earlier, unsound = read_results(options.resume, drawn) if options.resume else ([], [])
+    judged = {each.mutation for each in earlier}
+    to_judge = [mutation for mutation in drawn if mutation not in judged]
     marked = [Result(mutation, "", "equivalent") for mutation in to_judge if mutants.is_equivalent(mutation)]
     plan = {
         mutation: order(mutation, mutants.sources[mutation.file], mutants.tests, known)
@@ -346,9 +351,17 @@ def run(options: argparse.Namespace, root: Path) -> int:
         except KeyboardInterrupt:
             print("interrupted; results so far:", file=sys.stderr)
             with contextlib.suppress(UnusableError):
-                report([*earlier, *marked, *runner.results], runner.unsound, options.seed, len(drawn), options.json)
+                report(
+                    [*earlier, *marked, *runner.results],
+                    [*unsound, *runner.unsound],
+                    options.seed,
+                    len(drawn),
+                    options.json,
+                )
             return INTERRUPTED
-        return report([*earlier, *marked, *runner.results], runner.unsound, options.seed, len(drawn), options.json)
+        return report(
+            [*earlier, *marked, *runner.results], [*unsound, *runner.unsound], options.seed, len(drawn), options.json
+        )
 
 
 def main(arguments: list[str] | None = None, root: Path | None = None) -> int:

@@ -195,9 +195,12 @@ def test_an_interrupted_run_is_resumed(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["--count", "3", "--seed", "1", "--jobs", "1", "--json"], root) == 1
     whole = printed_json(capsys)
     part = tmp_path / "part.json"
-    part.write_text(json.dumps(whole | {"mutants": [{**whole["mutants"][0], "by": "an earlier run"}]}))
+    judged = {**whole["mutants"][0], "by": "an earlier run"}
+    part.write_text(json.dumps(whole | {"mutants": [judged], "unsound": ["tests/test_aside.py"]}))
     assert main(["--count", "3", "--seed", "1", "--jobs", "1", "--json", "--resume", str(part)], root) == 1
-    resumed = printed_json(capsys)["mutants"]
+    report = printed_json(capsys)
+    resumed = report["mutants"]
+    assert report["unsound"] == ["tests/test_aside.py"]
     same = ("begin", "change", "outcome", "diff")
     assert [[each[name] for name in same] for each in resumed] == [
         [each[name] for name in same] for each in whole["mutants"]
