@@ -109,6 +109,10 @@ def test_a_link_that_only_status_messages_use_tells_once_that_it_is_blocked_and_
             return True
         return False
 
+    def sent() -> int:
+        """SENDs so far: the first, then two for each attempt, one of them in its transaction."""
+        return server.call(lambda: broker.counters.received["SEND"])
+
     with (
         logged("INFO") as lines,
         running_link(parameters(server.port, subscribe=""), LinkRecorder(), changed=None) as link,
@@ -117,7 +121,8 @@ def test_a_link_that_only_status_messages_use_tells_once_that_it_is_blocked_and_
         send()
         for attempts in (1, 2, 3):
             server.wait_until(lambda attempts=attempts: broker.counters.received["ABORT"] >= attempts)
-            send()
+            # The link takes a message only once it has read the answer to its ABORT.
+            wait_until(lambda attempts=attempts: send() or sent() > 2 * attempts, "refused")  # type: ignore[misc]
         broker.refuse_send = ""
         wait_until(send, "accepted")
         wait_until(lambda: link.up, "up again")
