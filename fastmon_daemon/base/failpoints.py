@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import count
 
 _hook: Callable[[str], None] | None = None
+_NO_FAILPOINTS = nullcontext()
 
 
 def failpoint(name: str) -> None:
@@ -26,9 +27,13 @@ def set_hook(hook: Callable[[str], None] | None) -> None:
     _hook = hook
 
 
-@contextmanager
-def failpoints_around(name: str) -> Iterator[None]:
+def failpoints_around(name: str) -> AbstractContextManager[None]:
     """Failpoints `before_<name>` and `after_<name>` around the block; the second only if the block succeeds."""
+    return _NO_FAILPOINTS if _hook is None else _failpoints_around(name)
+
+
+@contextmanager
+def _failpoints_around(name: str) -> Iterator[None]:
     failpoint(f"before_{name}")
     yield
     failpoint(f"after_{name}")

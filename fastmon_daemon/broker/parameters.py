@@ -47,6 +47,8 @@ class ConnectionParameters:
     key_file: Path | None
     shares_queue: bool = False
     """Whether others consume from *subscribe*: what the broker sends us before our ACKs, they cannot get."""
+    unneeded: str = ""
+    """The broker may leave out messages with this header `msg_type`, which not every sender sets; empty: none."""
     may_subscribe: Callable[[], None] = lambda: None
     """Raises LinkBlocked if the subscription would take the messages of others."""
     heart_beat_s: float = 8.0
@@ -58,6 +60,17 @@ class ConnectionParameters:
     def __post_init__(self) -> None:
         if self.use_ssl and self.ca_file is None:
             raise ConfigError("ACTIVEMQ_USE_SSL is on, but there is no CA file: set ACTIVEMQ_SSL_CA_CERTS")
+
+    @property
+    def selector(self) -> str:
+        """Which messages the broker is to send; empty: all.
+
+        A queue would keep for ever what nobody selects. A durable subscription with another selector is a new one: the
+        messages of the old one would be lost.
+        """
+        if not self.unneeded or self.durable or self.shares_queue or not self.subscribe.startswith("/topic/"):
+            return ""
+        return f"msg_type IS NULL OR msg_type <> '{self.unneeded}'"
 
     def for_runs(self, topic: str, *, durable: bool) -> ConnectionParameters:
         """Those of the connection beside a shared queue, on which each daemon gets every message of *topic*."""

@@ -135,6 +135,7 @@ class Session(ConnectionListener):
             "ack": "client-individual",
             **({"activemq.subscriptionName": name, "durable-subscription-name": name} if parameters.durable else {}),
             **(_SHARED_WINDOW if parameters.shares_queue else _WINDOW),
+            **({"selector": parameters.selector} if parameters.selector else {}),
         }
         self._wait_for_receipt(self._request_receipt("SUBSCRIBE", headers), "SUBSCRIBE")
 

@@ -279,8 +279,9 @@ class Engine:
 
     def _start_stfs(self) -> None:
         """Start the STFs that are due and for whose calls there is room."""
+        retrying = self._scheduler.has_retrying()  # one that fails in this transaction is due later
         for _ in range(MAX_CLAIMS):
-            due = self._next_due(take=True)
+            due = self._next_due(take=True, retrying=retrying)
             if due is None:
                 break
             self._advance(due)
@@ -289,9 +290,10 @@ class Engine:
         rooms = {link: self._active.room(link) for link in self._limits}
         self._full = {link: room for link, room in rooms.items() if room is not Room.FOR_ALL}
 
-    def _next_due(self, *, take: bool = False) -> Stf | None:
+    def _next_due(self, *, take: bool = False, retrying: bool = True) -> Stf | None:
         look = self._scheduler.next if take else self._scheduler.peek
-        return look(self._active, retrying=self._active.has_room_for_retrying, room=self._active.room)
+        retrying = retrying and self._active.has_room_for_retrying
+        return look(self._active, retrying=retrying, room=self._active.room)
 
     def _start_calls(self) -> None:
         """Start the calls of STFs for which there is room."""

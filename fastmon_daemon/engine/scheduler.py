@@ -37,6 +37,10 @@ class Scheduler:
         """Allow *rate* late announcements per second from now on; 0: no limit."""
         self._late_announcements.set_rate(rate)
 
+    def has_retrying(self) -> bool:
+        """Whether an unfinished STF has failed before in its state."""
+        return self._outbox.has_retrying(self._config.chart.states)
+
     def _next_link(self, state: str) -> str | None:
         """The link that an STF in *state* needs first."""
         chart, links = self._config.chart, self._config.links

@@ -171,6 +171,11 @@ class Outbox(OutboxReader):
                 found += islice((row for row in rows if row[1] not in due.busy), 1)
         return (max if due.newest else min)(found, default=None)
 
+    def has_retrying(self, states: Sequence[str]) -> bool:
+        """Whether an unfinished STF in *states* has failed before."""
+        where = f"state in ({placeholders(states)}) and (attempts > 0) = 1 and due_at is not null"
+        return self._db.execute(f"select 1 from stf where {where} limit 1", states).fetchone() is not None  # noqa: S608
+
     def save_progress(self, stf_id: int, results: Sequence[StepResult], now: datetime) -> None:
         """Store results of a step; what is already stored is not changed."""
         at = format_timestamp(now)

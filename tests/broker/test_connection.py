@@ -7,6 +7,7 @@ import queue
 import socket
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -247,6 +248,27 @@ def test_the_subscription_limits_unacknowledged_messages(server: BrokerThread, r
     assert headers["ack"] == "client-individual"
     assert headers["activemq.prefetchSize"] == "1000"
     assert headers["consumer-window-size"] == "1048576"
+
+
+def test_unneeded_messages_do_not_come_on_a_plain_topic(server: BrokerThread, recorder: LinkRecorder) -> None:
+    with connected_link(parameters(server.port, unneeded="tf_file_registered"), recorder) as link:
+        link.announce(BODY, "id-1")
+        link.announce('{"msg_type": "fastmon_status"}', "id-2")
+        publish(server, TOPIC, BODY)
+        assert recorder.next_body() == b'{"msg_type": "fastmon_status"}', "of another type"
+        assert recorder.next_body() == BODY.encode(), "other senders name the type only in the body"
+
+
+@pytest.mark.parametrize(
+    "kept", [{"subscribe": QUEUE}, {"durable": True}, {"shares_queue": True}], ids=["queue", "durable", "shared"]
+)
+def test_what_the_broker_keeps_for_us_is_never_left_out(
+    server: BrokerThread, recorder: LinkRecorder, kept: dict[str, Any]
+) -> None:
+    changes = {"announce": (TOPIC, QUEUE), "unneeded": "tf_file_registered", **kept}
+    with connected_link(parameters(server.port, **changes), recorder) as link:
+        link.announce(BODY, "id-1")
+        assert recorder.next_body() == BODY.encode()
 
 
 def test_an_error_frame_without_text_is_reported(recorder: LinkRecorder, fake_broker: FakeBroker) -> None:

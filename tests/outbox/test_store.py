@@ -117,6 +117,18 @@ def test_a_postponed_stf_is_due_again_with_its_attempt_counted(outbox: Outbox) -
     assert after.due_at == "2026-11-21T20:00:30.000+00:00"
 
 
+def test_an_stf_retries_in_the_state_in_which_it_failed_until_it_moves_on(outbox: Outbox) -> None:
+    receive(outbox, stf())
+    assert not outbox.has_retrying(["received", "sampled"])
+    with outbox.transaction():
+        outbox.postpone(named(outbox, "a.stf"), timedelta(seconds=30), "monitor said 503", 31.5, START)
+    assert outbox.has_retrying(["received", "sampled"])
+    assert not outbox.has_retrying(["sampled"])
+    with outbox.transaction():
+        outbox.move(named(outbox, "a.stf"), "sample_tfs", "sampled", START, finalized=False)
+    assert not outbox.has_retrying(["received", "sampled"])
+
+
 def test_rejected_messages_are_cut_at_64_kib_and_the_oldest_are_dropped_and_counted(outbox: Outbox) -> None:
     with outbox.transaction():
         for n in range(5):

@@ -80,8 +80,6 @@ def test_an_idle_link_stays_up_if_late_heart_beats_are_tolerated(broker: Server,
 
 
 def test_a_selector_compares_headers_as_text(broker: Server, names: Names, note: Note) -> None:
-    if broker.kind == "embedded":
-        return note("selectors", "not offered")
     with Link(broker) as sender, Link(broker) as link:
         link.subscribe(names.topic, selector="msg_type = 'stf_ready' AND namespace IN ('torre', 'main')")
         sender.send(names.topic, "another type", msg_type="tf_file_registered", namespace="torre")

@@ -12,6 +12,7 @@ from itertools import count
 
 from fastmon_daemon.testbed.stomp_broker.frames import ProtocolError
 from fastmon_daemon.testbed.stomp_broker.message_queue import Consumer, Message, MessageQueue, SubscriptionOptions
+from fastmon_daemon.testbed.stomp_broker.selector import Selector
 
 DEAD_LETTERS = "/queue/DLQ"
 DUPLICATE_ID = "_AMQ_DUPL_ID"
@@ -58,7 +59,8 @@ class Destinations:
         if destination.startswith("/queue/"):
             self.queue(destination).put(message)
         for queue in list(self._topics.get(destination, ())):
-            queue.put(message)
+            if queue.selects is None or queue.selects(headers):
+                queue.put(message)
         return True
 
     def dead_letter(self, message: Message) -> None:
@@ -82,7 +84,7 @@ class Destinations:
         elif options.durable_name is not None:
             queue = self._durable(options.destination, client_id, options.durable_name)
         else:
-            queue = self._open_topic(options.destination)
+            queue = self._open_topic(options.destination, options.selects)
         consumer = Consumer(options, queue, deliver)
         self._client_ids[consumer] = client_id
         queue.join(consumer)
@@ -154,8 +156,8 @@ class Destinations:
             queue = self._durables[client_id, name] = self._open_topic(destination)
         return queue
 
-    def _open_topic(self, destination: str) -> MessageQueue:
-        queue = MessageQueue(destination)
+    def _open_topic(self, destination: str, selects: Selector | None = None) -> MessageQueue:
+        queue = MessageQueue(destination, selects)
         self._topics.setdefault(destination, {})[queue] = None
         return queue
 

@@ -6,6 +6,7 @@ import re
 
 from fastmon_daemon.testbed.stomp_broker.frames import Frame, ProtocolError
 from fastmon_daemon.testbed.stomp_broker.message_queue import SubscriptionOptions
+from fastmon_daemon.testbed.stomp_broker.selector import selector_of
 
 ACK_MODES = ("auto", "client", "client-individual")
 DURABLE_NAME_HEADERS = ("durable-subscriber-name", "durable-subscription-name", "activemq.subscriptionName")
@@ -37,17 +38,19 @@ def subscription_options(frame: Frame, version: str | None) -> SubscriptionOptio
     ack = frame.headers.get("ack", "auto")
     if ack not in ACK_MODES:
         raise ProtocolError(f"Unsupported ack mode: {ack}: use one of {', '.join(ACK_MODES)}")
-    if frame.headers.get("selector"):
-        raise ProtocolError("Selectors are not supported: remove the header selector")
+    destination, durable, selector = required(frame, "destination"), durable_name(frame), frame.headers.get("selector")
+    if selector and (durable or not destination.startswith("/topic/")):
+        raise ProtocolError("Selectors are supported for topics without a durable subscription: remove the selector")
     prefetch = frame.headers.get("activemq.prefetchSize")
     if prefetch is not None and not (prefetch.isdecimal() and int(prefetch) > 0):
         raise ProtocolError(f"Invalid activemq.prefetchSize: {prefetch}: use a number above 0")
     return SubscriptionOptions(
         id=subscription_id(frame, version),
-        destination=required(frame, "destination"),
+        destination=destination,
         ack=ack,
         prefetch=int(prefetch) if prefetch else None,
-        durable_name=durable_name(frame),
+        durable_name=durable,
+        selects=selector_of(selector) if selector else None,
     )
 
 

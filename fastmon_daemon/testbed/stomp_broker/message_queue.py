@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from fastmon_daemon.testbed.stomp_broker.frames import ProtocolError
+from fastmon_daemon.testbed.stomp_broker.selector import Selector
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class SubscriptionOptions:
     ack: str = "auto"
     prefetch: int | None = None
     durable_name: str | None = None
+    selects: Selector | None = None
+    """None: every message is delivered."""
 
 
 class Consumer:
@@ -88,6 +91,8 @@ class MessageQueue:
     """Messages in order, and the consumers that get them in turn."""
 
     destination: str
+    selects: Selector | None = None
+    """Which messages of its topic are put into it; None: all."""
     waiting: deque[Message] = field(default_factory=deque)
     consumers: deque[Consumer] = field(default_factory=deque)
 

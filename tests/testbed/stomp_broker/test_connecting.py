@@ -166,7 +166,12 @@ def test_of_a_repeated_header_the_first_counts(rig: BrokerRig) -> None:
         ("SEND\ndestination:epictopic\n\n\0", "epictopic"),
         ("SUBSCRIBE\ndestination:/topic/a\n\n\0", "id"),
         ("SUBSCRIBE\nid:1\ndestination:/topic/a\nack:never\n\n\0", "ack mode"),
-        ("SUBSCRIBE\nid:1\ndestination:/topic/a\nselector:a=1\n\n\0", "selector"),
+        ("SUBSCRIBE\nid:1\ndestination:/topic/a\nselector:a=1\n\n\0", "Invalid selector: a=1"),
+        ("SUBSCRIBE\nid:1\ndestination:/queue/a\nselector:a='1'\n\n\0", "for topics without a durable"),
+        (
+            "SUBSCRIBE\nid:1\ndestination:/topic/a\nselector:a='1'\nactivemq.subscriptionName:s\n\n\0",
+            "for topics without",
+        ),
         ("SUBSCRIBE\nid:1\ndestination:/queue/a\nactivemq.prefetchSize:0\n\n\0", "prefetchSize"),
         ("UNSUBSCRIBE\nid:7\n\n\0", "No subscription"),
         ("ACK\nid:nothing\n\n\0", "No subscription"),
