@@ -101,6 +101,20 @@ def test_a_complete_run(testbed: BaseTestbed, other_agent: OtherAgent) -> None:
     assert (len(other_agent.event_ids), distinct(other_agent)) == (140, 140)
     assert testbed.monitor.counts()["fastmon_files"] == 140
 
+@pytest.mark.parametrize(("durable", "returned"), [("off", 0), ("on", 7)])
+def test_announcements_come_back_only_to_a_durable_subscription(
+    testbed: BaseTestbed, other_agent: OtherAgent, durable: str, returned: int
+) -> None:
+    testbed.daemon(FASTMON_DURABLE=durable)
+    testbed.register(1, 2)
+    for number in (1, 2):  # what is ignored is counted with the next message that is stored
+        testbed.announce(number)
+        testbed.wait_for(completed=number)
+        wait_until(lambda: len(other_agent.event_ids) >= 7, "the first is announced")
+    counters = json.loads(testbed.call("inspect", "--json").stdout)["counters"]
+    assert counters["stf_ready_fresh"] == 2
+    assert counters.get("ignored_type", 0) == returned
+
 
 @pytest.mark.parametrize("notify", ["stomp", "off"])
 def test_a_login_that_may_not_send_receives_every_stf(testbed: BaseTestbed, broker: Server, notify: str) -> None:
