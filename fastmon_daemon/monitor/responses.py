@@ -72,12 +72,17 @@ class RequestRejected(PermanentError):
         return any(isinstance(each, str) and text in each for each in (said if isinstance(said, list) else [said]))
 
 
+def is_success(status: int) -> bool:
+    """Whether the monitor did what it was asked for."""
+    return status in {200, 201}
+
+
 def classify_response(response: Response, path: str, where: str) -> FastmonError | None:
     """The error that *response* to a request to *path* means; None for success. *where* begins the error's text."""
+    if is_success(response.status):
+        return None
     status, said = response.status, f"{where}: {excerpt(response.body)}"
     match status:
-        case 200 | 201:
-            return None
         case 401 | 403:
             error: FastmonError = LinkBlocked(f"{said}: set SWF_API_TOKEN to a valid token of this monitor")
         case _ if 300 <= status < 400 or status == 407:

@@ -34,13 +34,13 @@ from fastmon_daemon.monitor.responses import (
     UnreadableRow,
     classify_response,
     excerpt,
+    is_success,
 )
 from fastmon_daemon.monitor.row_stream import RowStream
 from fastmon_daemon.monitor.transport import (
     DeadlineAdapter,
     HttpRequest,
     TrustStore,
-    is_success,
     proxies,
     read_body,
     strip_userinfo,
@@ -95,6 +95,8 @@ class RestClient:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._base = base_url.rstrip("/")
+        self._named = strip_userinfo(self._base)
+        """The base in texts."""
         self._token = token
         self._timeout_s = timeout_s
         self._deadline_s = deadline_s
@@ -161,7 +163,7 @@ class RestClient:
         """
 
         def read(response: BaseHTTPResponse) -> str:
-            if not is_success(response):
+            if not is_success(response.status):
                 return read_body(response)
             stream = RowStream(response, self._redact, between_chunks)
             for number, row in enumerate(stream, 1):
@@ -193,8 +195,8 @@ class RestClient:
 
         Raises: LinkDown, LinkBlocked, RequestRejected, OutcomeUnknown; the secrets are removed from their texts.
         """
-        where = f"{method} {strip_userinfo(self._base)}/api/{path}"
-        with self._redacting():
+        where = f"{method} {self._named}/api/{path}"
+        try:
             response = self._exchange(where, method, path, query, body, slack_s, read, may_repeat=may_repeat)
             error = classify_response(response, path, f"{where}: {response.status}")
             if error is not None:
@@ -214,6 +216,9 @@ class RestClient:
                 raise MeaninglessAnswer(
                     f"{where}: {response.status}, unexpected content: {excerpt(response.body)}"
                 ) from exc
+        except FastmonError as exc:
+            exc.args = (self._redact(str(exc)),)
+            raise
 
     def _exchange(  # noqa: PLR0913 (those of `request`)
         self,
@@ -229,7 +234,8 @@ class RestClient:
     ) -> Response:
         """Send the request and read the response, within the deadline."""
         until = self._monotonic() + self._deadline_s + slack_s
-        with self._connection(where, until):
+        reserved = self._reserve_connection(where, until)
+        try:
             self._check_retry_after(where)
             connect_s, read_s = self._timeout_s
             begun, status = self._monotonic(), None
@@ -251,15 +257,9 @@ class RestClient:
                 raise transport_error(exc, where, str(self.trust)) from exc
             finally:
                 count_request(method, status, self._monotonic() - begun)
+        finally:
+            reserved.release()
         return response
-
-    @contextmanager
-    def _redacting(self) -> Iterator[None]:
-        try:
-            yield
-        except FastmonError as exc:
-            exc.args = (self._redact(str(exc)),)
-            raise
 
     def _address(self, method: str, path: str, query: Mapping[str, str] | None) -> _Address:
         """Where a request goes; it is prepared once for a path without query, which takes as long as sending it."""
@@ -272,16 +272,12 @@ class RestClient:
                 self._addresses[method, path] = address
         return address
 
-    @contextmanager
-    def _connection(self, where: str, until: float) -> Iterator[None]:
-        """Reserve one of the connections; LinkDown if none is free before *until*."""
+    def _reserve_connection(self, where: str, until: float) -> threading.Semaphore:
+        """Reserve one of the connections; release what is returned. LinkDown if none is free before *until*."""
         free = self._free_connections  # `close` replaces it
         if not free.acquire(timeout=max(0.0, until - self._monotonic())):
             raise LinkDown(f"{where}: not sent: all connections are busy with calls that wait for a response")
-        try:
-            yield
-        finally:
-            free.release()
+        return free
 
     def _check_retry_after(self, where: str) -> None:
         left_s = self._send_nothing_until - self._monotonic()

@@ -38,7 +38,7 @@ from urllib3.util import Timeout
 
 from fastmon_daemon.base.network import connect, is_loopback
 from fastmon_daemon.monitor.failures import ended_without_response
-from fastmon_daemon.monitor.responses import MeaninglessAnswer
+from fastmon_daemon.monitor.responses import MeaninglessAnswer, is_success
 
 KEEP_NONE_S = 600.0
 """Seconds for which no connection is kept, after a kept one ended without a response."""
@@ -256,11 +256,6 @@ class _KeptConnection:
             raise
 
 
-def is_success(response: BaseHTTPResponse) -> bool:
-    """Whether the monitor did what it was asked for."""
-    return response.status in {200, 201}
-
-
 def read_body(response: BaseHTTPResponse) -> str:
     """Read the whole body of a response; of an error, which may be a long page, only the beginning."""
     content = bytearray()
@@ -268,7 +263,7 @@ def read_body(response: BaseHTTPResponse) -> str:
         content += chunk
         if len(content) <= MAX_ANSWER_BYTES:
             continue
-        if is_success(response):
+        if is_success(response.status):
             raise MeaninglessAnswer(f"response longer than {MAX_ANSWER_BYTES} bytes")
         break
     return content.decode(json.detect_encoding(content), errors="replace")  # it may begin with a byte order mark
