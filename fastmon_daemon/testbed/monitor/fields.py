@@ -46,9 +46,9 @@ def contains_nul(value: Any) -> bool:
     """Whether the JSON *value* contains a NUL anywhere, keys included."""
     if isinstance(value, str):
         return "\0" in value
-    if isinstance(value, Mapping):
-        return any(contains_nul(key) or contains_nul(inner) for key, inner in value.items())
-    return isinstance(value, list) and any(contains_nul(inner) for inner in value)
+    if isinstance(value, dict):
+        return any(map(contains_nul, value)) or any(map(contains_nul, value.values()))
+    return isinstance(value, list) and any(map(contains_nul, value))
 
 
 @dataclass(frozen=True, kw_only=True)
