@@ -101,6 +101,7 @@ def test_a_complete_run(testbed: BaseTestbed, other_agent: OtherAgent) -> None:
     assert (len(other_agent.event_ids), distinct(other_agent)) == (140, 140)
     assert testbed.monitor.counts()["fastmon_files"] == 140
 
+
 @pytest.mark.parametrize(("durable", "returned"), [("off", 0), ("on", 7)])
 def test_announcements_come_back_only_to_a_durable_subscription(
     testbed: BaseTestbed, other_agent: OtherAgent, durable: str, returned: int
