@@ -210,6 +210,19 @@ def test_so_many_questions_wait_for_the_monitor_and_no_more() -> None:
         assert asyncio.run(ask(details)) == [True] * MAX_WAITING
 
 
+def test_an_answer_that_is_not_complete_is_asked_for_again() -> None:
+    monitor = monitor_from("http://127.0.0.1:1", {"SWF_API_TOKEN": TOKEN})
+    left = iter([2, 1, 0])
+
+    async def ask(details: TableDetails) -> list[int]:
+        return [
+            await details._ask(("profile", "7"), lambda: next(left), is_kept=lambda found: found == 0) for _ in range(4)
+        ]
+
+    with closing(TableDetails(monitor, Summaries(), older)) as details:
+        assert asyncio.run(ask(details)) == [2, 1, 0, 0]
+
+
 def test_acknowledgements_survive_a_restart_of_the_process(experiment: Experiment, tmp_path: Path) -> None:
     experiment.send("start_run")
     with Dashboard(experiment.monitor.url, "--state", str(tmp_path)) as dashboard:

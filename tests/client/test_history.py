@@ -64,6 +64,15 @@ def test_rates_of_before_the_start_are_those_of_the_tables() -> None:
     assert day["rate_hz"][day["at"].index(begin - 3 * 3600)] == 1.0
 
 
+def test_a_minute_keeps_its_rate_while_the_counts_of_a_part_of_it_are_dropped() -> None:
+    driver = Driver()
+    driver.advance(60, 3)
+    driver.advance(15 * 60 - 30, 1)
+    assert len(driver.rates.until(driver.at)[1]) * 5 == 15 * 60, "half of the first minute"
+    found = driver.history.view("1h")
+    assert found["rate_hz"][found["at"].index(int(BEGIN.timestamp()))] == 3.0
+
+
 def test_a_day_is_kept_and_no_more() -> None:
     driver = Driver()
     driver.advance(3600, 1)
