@@ -68,7 +68,9 @@ def connected(listen: ListenAddress, sent: bytes) -> socket.socket:
     return client
 
 
-def test_unfinished_requests_give_way_to_others() -> None:
+def test_unfinished_requests_give_way_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded_server, "REQUEST_DEADLINE_S", 100.0)
+    monkeypatch.setattr(BoundedRequestHandler, "timeout", 100.0)
     with served() as listen, ExitStack() as stack:
         unfinished = [stack.enter_context(connected(listen, b"GET /met")) for _ in range(5 * MAX_CONNECTIONS)]
         for _ in range(3):
