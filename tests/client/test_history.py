@@ -90,6 +90,14 @@ def test_nothing_is_known_of_the_time_before_the_start() -> None:
     assert rates[:170] == [None] * 170
 
 
+def test_without_tf_files_the_rate_is_zero_since_the_start() -> None:
+    driver = Driver()
+    driver.advance(20)
+    found = driver.history.view("15m")
+    first = found["at"].index(int(BEGIN.timestamp()) + 5)
+    assert found["rate_hz"][first - 1 : first + 2] == [None, 0.0, 0.0]
+
+
 def test_a_dead_stream_leaves_a_gap_not_a_zero() -> None:
     driver = Driver()
     driver.advance(60, 2)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import pty
+from contextlib import closing
+
 import pytest
 
-from fastmon_client.live.keyboard import KeyDecoder
+from fastmon_client.live.keyboard import Keyboard, KeyDecoder
 
 
 @pytest.mark.parametrize(
@@ -38,3 +42,19 @@ def test_an_escape_that_nothing_follows_is_a_key() -> None:
     assert decoder.is_waiting
     assert decoder.time_out() == ["esc"]
     assert decoder.time_out() == []
+
+
+def test_a_person_does_not_notice_how_long_the_key_esc_waits_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, terminal = pty.openpty()
+    with closing(os.fdopen(terminal)) as stdin, closing(os.fdopen(ours, "wb", buffering=0)) as person:
+        monkeypatch.setattr("sys.stdin", stdin)
+        keyboard = Keyboard()
+        keyboard.enter()
+        assert keyboard.timeout_s is None
+        person.write(b"\x1b")
+        assert keyboard.read() == []
+        assert keyboard.timeout_s is not None
+        assert 0.02 <= keyboard.timeout_s <= 0.2
+        assert keyboard.time_out() == ["esc"]
+        assert keyboard.timeout_s is None
+        keyboard.leave()
