@@ -12,7 +12,7 @@ import requests
 from loguru import logger
 
 from fastmon_daemon.base.logs import SecretRedactor
-from fastmon_daemon.monitor import AgentClient, OutcomeUnknown
+from fastmon_daemon.monitor import AgentClient, OutcomeUnknown, RequestRejected
 from fastmon_daemon.presence.log_shipping import BUFFER, MAX_ATTEMPTS, LogShipper
 from fastmon_daemon.service import ProcessContext
 from fastmon_daemon.service.clients import agent_client
@@ -79,9 +79,11 @@ def test_the_oldest_lines_are_dropped_and_counted_when_the_buffer_is_full(monito
 
 
 class PickyClient(AgentClient):
-    """A client of a monitor that never accepts rows with the word "poison"."""
+    """A client of a monitor that never accepts rows with the word "poison", and rejects those with "invalid"."""
 
     def log(self, row: Mapping[str, Any]) -> None:
+        if "invalid" in row["message"]:
+            raise RequestRejected("POST logs/: 400", "{}")
         if "poison" in row["message"]:
             raise OutcomeUnknown("POST logs/: 500")
         super().log(row)
@@ -126,6 +128,13 @@ def test_a_row_that_is_never_accepted_delays_no_other_and_is_dropped_and_counted
     assert "1 dropped, the monitor accepts others but never these: POST logs/: 500" in dropped
     assert picky.lines().count("(1 log lines before this one were dropped)") == 1
     assert len([line for line in picky.lines() if "not sent to the monitor" in line]) == 1
+
+
+def test_a_row_that_is_rejected_is_dropped_at_once(picky: Picky) -> None:
+    picky.log("invalid")
+    picky.log("line")
+    assert "line" in picky.lines()
+    assert picky.lines().count("(1 log lines before this one were dropped)") == 1
 
 
 def test_two_rows_that_are_never_accepted_are_both_dropped(picky: Picky) -> None:

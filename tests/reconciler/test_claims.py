@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from fastmon_daemon.cli import cli
 from fastmon_daemon.monitor import TfFile
 from fastmon_daemon.outbox import Origin
+from fastmon_daemon.reconciler.comparing import ReconcileResult
 from tests.builders import logged, settle
 from tests.reconciler.harness import Harness, file_name
 
@@ -154,6 +155,14 @@ def test_an_operator_claims_a_run_for_good(harness: Harness) -> None:
     harness.pass_time(100)
     assert harness.known() == [file_name(1), file_name(2), file_name(3)]
     assert harness.row.claimed
+
+
+def test_an_operator_makes_no_run_of_which_the_monitor_has_no_stf(harness: Harness) -> None:
+    compare = harness.reconcile("alice")
+    with harness.live_outbox.transaction():
+        result = compare(harness.live_outbox, harness.time.at)
+    assert result == ReconcileResult("100014", 0, 0, [])
+    assert harness.live_outbox.runs.get("ns", "100014") is None
 
 
 @pytest.mark.field("3")
