@@ -77,8 +77,6 @@ def _merge_pruned(db: Database, names: Row) -> None:
     db.execute(_STILL_STORED, names)
     twice = before - db.execute(count, names).fetchone()[0]
     rows = list(db.query("select * from pruned_run where namespace = :namespace and run in (:old, :new)", names))
-    if not rows:
-        return
     states = sum((Counter(json.loads(row["states"])) for row in rows), Counter[str]())
     total = states.total()
     for state in sorted(states, key=_ADVANCE.index, reverse=True):

@@ -68,7 +68,7 @@ class SignalRequests:
 def has_terminal() -> bool:
     """Return whether this process has a controlling terminal, which sends SIGHUP when it closes."""
     try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC))
     except OSError:
         return False
     return True

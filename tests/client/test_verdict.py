@@ -128,6 +128,14 @@ def test_missing_stfs_of_a_run_count_for_a_shift_after_its_end() -> None:
         assert judge(facts(runs=[whole_run("2"), ended]))[1]["missing"]["count"] == count
 
 
+@pytest.mark.parametrize(
+    "changes", [{"stfs_missing": 4}, {"verified": "UNKNOWN", "doubt": "not compared yet"}], ids=["missing", "doubtful"]
+)
+def test_of_several_runs_the_newest_is_named(changes: Any) -> None:
+    tile = judge(facts(runs=[whole_run("3"), whole_run("2", **changes), whole_run("1", **changes)]))[1]["missing"]
+    assert tile["run"] == "2"
+
+
 # The daemons, by the table of agents
 
 
