@@ -16,7 +16,7 @@ from fastmon_client.formatting import age
 from fastmon_client.live import Model, render
 from fastmon_client.live.glyphs import strip, strip_lines
 from fastmon_client.live.navigation import AcknowledgePrompt, Navigation
-from fastmon_client.live.overview import bar, matches, recent
+from fastmon_client.live.overview import bar, matches, recent, runs_table
 from tests.client import snapshots
 from tests.client.snapshots import ESCAPES, HOSTILE, alarm, dead, run, snapshot, tf_file
 
@@ -106,6 +106,18 @@ def test_verdict_says_for_how_long_as_soon_as_that_fits() -> None:
     assert long.endswith(" · for 1 min 55 s")
     assert bar(snapshot(), len(long)).plain == long
     assert bar(snapshot(), len(long) - 1).plain.startswith(long.partition("   ")[0] + "  since 20:55:01 ")
+
+
+def test_runs_lose_what_matters_least_where_they_have_no_room() -> None:
+    rows = [run(stfs_skipped=3), run("100013", namespace="torre")]
+    titles = [runs_table(rows, 0, 10, width)[0].plain for width in range(260, 20, -1)]
+    columns = ("State", "Sequence of STFs", "TF files", "Counts", "Incomplete", " STFs  ", "Rate", "Last", "Volume",
+               "Skipped", "Namespace", "Backfilled", "Lag, 95 %")  # fmt: skip
+    lost = [next((place for place, title in enumerate(titles) if column not in title), 999) for column in columns]
+    assert titles[0].split()[0] == "Run"
+    assert sorted(lost, reverse=True) == lost
+    assert len(set(lost)) == len(lost)
+    assert all("Missing" in title for title in titles)
 
 
 def test_recent_tf_files_lose_their_marks_then_their_size_where_they_have_no_room() -> None:

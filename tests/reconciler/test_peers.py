@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ from fastmon_daemon.base.clock import format_timestamp
 from fastmon_daemon.base.errors import EnoughWork, LinkBlocked
 from fastmon_daemon.intake.handler import ENOUGH_STFS
 from fastmon_daemon.intake.shared_queue import NO_WORK
-from fastmon_daemon.monitor.directory import Statement
-from fastmon_daemon.runs.peers import PeerDirectory
+from fastmon_daemon.monitor import TfFile
+from fastmon_daemon.monitor.directory import Agent, Statement
+from fastmon_daemon.runs.peers import PeerDirectory, Peers
+from tests.builders import START
 from tests.reconciler.harness import Harness, file_name
 
 QUEUE = "/topic/epictopic::fastmon"
@@ -104,6 +108,24 @@ def test_what_a_daemon_left_behind_that_is_gone_is_announced_once_and_marked_lat
     assert (harness.row.state, len(harness.announced)) == ("complete", 14)
     assert harness.first_note(2) == f"recovered: {PEER}, which had begun it, is gone"
     assert (harness.verdict.recovered, harness.verdict.elsewhere) == (1, 1)
+
+
+def test_of_several_daemons_that_have_a_part_of_an_stf_the_one_that_was_there_last_counts() -> None:
+    def agent(name: str, seconds: int) -> Agent:
+        beat_at = START + timedelta(seconds=seconds)
+        return Agent(name=name, kind="fastmon", namespace="ns", status="OK", host=None, beat_at=beat_at)
+
+    def tf_of(name: str) -> TfFile:
+        return TfFile(
+            tf_filename=f"a_{name}.tf", stf_filename="a.stf", tf_first=0, tf_last=9, tf_count=10, file_size_bytes=None,
+            metadata={"agent_name": name, "tf_files_per_stf": 3}, tf_file_id="id",
+        )  # fmt: skip
+
+    peers = Peers(agents={name: agent(name, at) for name, at in (("early", 0), ("late", 20))}, at=START)
+    for names in itertools.permutations(("early", "late", "ours")):
+        _, claim = peers.judge(map(tf_of, names), "ours", None, START)
+        assert claim is not None
+        assert claim.agent == "late"
 
 
 def test_a_lost_database_announces_only_what_its_daemon_had_not_finished(tmp_path: Path) -> None:
