@@ -9,8 +9,9 @@ import pytest
 
 from fastmon_client import runs as module
 from fastmon_client.intervals import Intervals
+from fastmon_client.monitor_tables import Tables
 from fastmon_client.runs import NOT_COMPARED, NOT_NUMBERED, DaemonSummary, Run, RunTable
-from fastmon_client.summary import has_gaps, run_line, summary_lines
+from fastmon_client.summary import has_gaps, read_run, run_line, summary_lines
 from fastmon_client.tffile import TfFile
 from tests.client.snapshots import run as run_row
 from tests.client.snapshots import snapshot
@@ -491,3 +492,24 @@ def test_every_word_of_a_summary() -> None:
 )  # fmt: skip
 def test_what_makes_a_run_not_whole(changes: dict[str, Any], expected: bool) -> None:
     assert has_gaps(run_row(**{"stfs_missing": 0, "stfs_incomplete": 0, **changes})) is expected  # type: ignore[arg-type]
+
+
+def test_a_run_with_more_stfs_than_are_read_at_once_is_read_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    class FakeTables(Tables):
+        def __init__(self) -> None:
+            self.read: list[str] = []
+
+        def stfs(self, run_number: int) -> list[tuple[str, datetime]]:
+            assert run_number == 7
+            return [(stf(number), LONG_AGO) for number in range(1, 6)]
+
+        def tf_files(self, stf_filename: str) -> list[dict[str, Any]]:
+            self.read.append(stf_filename)
+            return [row(int(stf_filename.split(".")[2]), number) for number in (1, 2)]
+
+    monkeypatch.setattr("fastmon_client.stfs.MAX_ABSENT", 2)
+    tables = FakeTables()
+    found = read_run(tables, "http://monitor", {"run_number": 7, "start_time": iso(-600), "end_time": iso(-60)})
+    assert found is not None
+    assert found["stfs_seen"] == 5
+    assert sorted(tables.read) == [stf(number) for number in range(1, 6)]
