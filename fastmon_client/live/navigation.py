@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -124,7 +125,7 @@ class Navigation:
         return replace(self, filter="")
 
     def _step(self, key: str, seen: Seen) -> Navigation:
-        far, page = 1 << 30, max(1, seen.page_lines - 1)
+        far, page = sys.maxsize, max(1, seen.page_lines - 1)
         steps = {"up": -1, "k": -1, "down": 1, "j": 1, "page up": -page, "page down": page, " ": page,
                  "home": -far, "g": -far, "end": far, "G": far}  # fmt: skip
         step = steps.get(key, 0)
