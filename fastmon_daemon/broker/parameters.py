@@ -47,7 +47,7 @@ class ConnectionParameters:
     key_file: Path | None
     shares_queue: bool = False
     """Whether others consume from *subscribe*: what the broker sends us before our ACKs, they cannot get."""
-    unneeded: str = ""
+    unneeded_type: str = ""
     """The broker may leave out messages with this header `msg_type`, which not every sender sets; empty: none."""
     may_subscribe: Callable[[], None] = lambda: None
     """Raises LinkBlocked if the subscription would take the messages of others."""
@@ -68,9 +68,9 @@ class ConnectionParameters:
         A queue would keep for ever what nobody selects. A durable subscription with another selector is a new one: the
         messages of the old one would be lost.
         """
-        if not self.unneeded or self.durable or self.shares_queue or not self.subscribe.startswith("/topic/"):
+        if not self.unneeded_type or self.durable or self.shares_queue or not self.subscribe.startswith("/topic/"):
             return ""
-        return f"msg_type IS NULL OR msg_type <> '{self.unneeded}'"
+        return f"msg_type IS NULL OR msg_type <> '{self.unneeded_type}'"
 
     def for_runs(self, topic: str, *, durable: bool) -> ConnectionParameters:
         """Those of the connection beside a shared queue, on which each daemon gets every message of *topic*."""

@@ -95,7 +95,7 @@ class RestClient:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._base = base_url.rstrip("/")
-        self._named = strip_userinfo(self._base)
+        self._shown_base = strip_userinfo(self._base)
         """The base in texts."""
         self._token = token
         self._timeout_s = timeout_s
@@ -195,7 +195,7 @@ class RestClient:
 
         Raises: LinkDown, LinkBlocked, RequestRejected, OutcomeUnknown; the secrets are removed from their texts.
         """
-        where = f"{method} {self._named}/api/{path}"
+        where = f"{method} {self._shown_base}/api/{path}"
         try:
             response = self._exchange(where, method, path, query, body, slack_s, read, may_repeat=may_repeat)
             error = classify_response(response, path, f"{where}: {response.status}")

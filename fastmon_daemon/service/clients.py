@@ -136,7 +136,7 @@ def broker_parameters(context: ProcessContext, instance: str, *, subscribe: bool
         shares_queue=bool(settings.shared_queue),
         durable=settings.durable and subscribe and not settings.shared_queue,  # a queue keeps its messages anyway
         client_id=settings.client_id or f"fastmon-{settings.namespace}-{instance}",
-        unneeded="tf_file_registered",  # several for each STF, and our own would come back to us
+        unneeded_type="tf_file_registered",  # several for each STF, and our own would come back to us
         use_ssl=settings.broker_use_ssl,
         ca_file=settings.broker_ca_file,
         cert_file=settings.broker_cert_file,

@@ -251,7 +251,7 @@ def test_the_subscription_limits_unacknowledged_messages(server: BrokerThread, r
 
 
 def test_unneeded_messages_do_not_come_on_a_plain_topic(server: BrokerThread, recorder: LinkRecorder) -> None:
-    with connected_link(parameters(server.port, unneeded="tf_file_registered"), recorder) as link:
+    with connected_link(parameters(server.port, unneeded_type="tf_file_registered"), recorder) as link:
         link.announce(BODY, "id-1")
         link.announce('{"msg_type": "fastmon_status"}', "id-2")
         publish(server, TOPIC, BODY)
@@ -265,7 +265,7 @@ def test_unneeded_messages_do_not_come_on_a_plain_topic(server: BrokerThread, re
 def test_what_the_broker_keeps_for_us_is_never_left_out(
     server: BrokerThread, recorder: LinkRecorder, kept: dict[str, Any]
 ) -> None:
-    changes = {"announce": (TOPIC, QUEUE), "unneeded": "tf_file_registered", **kept}
+    changes = {"announce": (TOPIC, QUEUE), "unneeded_type": "tf_file_registered", **kept}
     with connected_link(parameters(server.port, **changes), recorder) as link:
         link.announce(BODY, "id-1")
         assert recorder.next_body() == BODY.encode()

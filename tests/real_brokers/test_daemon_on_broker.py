@@ -27,6 +27,7 @@ class OtherAgent:
 
     def __init__(self, server: Server, topic: str, *, tls: bool = False) -> None:
         self.event_ids: list[str] = []
+        self.statuses = 0
         self._stopping = threading.Event()
         parameters = ConnectionParameters(
             host=server.host,
@@ -56,6 +57,7 @@ class OtherAgent:
         message = json.loads(body)
         if message.get("msg_type") == "tf_file_registered":
             self.event_ids.append(message["event_id"])
+        self.statuses += message.get("msg_type") == "fastmon_status"
 
     def send(self, body: str) -> None:
         self._broker.announce(body, json.dumps(random.random()))
@@ -114,8 +116,11 @@ def test_announcements_come_back_only_to_a_durable_subscription(
         wait_until(lambda: len(other_agent.event_ids) >= 7, "the first is announced")
     counters = json.loads(testbed.call("inspect", "--json").stdout)["counters"]
     assert counters["stf_ready_fresh"] == 2
-    announcements_returned = counters.get("ignored_type", 0) >= 7  # status messages of ours come back as well
-    assert announcements_returned == (durable == "on")
+    ignored = counters.get("ignored_type", 0)
+    if durable == "on":
+        assert ignored >= 7
+    else:
+        wait_until(lambda: ignored <= other_agent.statuses, f"{ignored} came back, and not only our status messages")
 
 
 @pytest.mark.parametrize("notify", ["stomp", "off"])
@@ -143,20 +148,20 @@ def test_kill_9_at_20_random_moments_over_100_stfs(
 ) -> None:
     rng = random.Random(20)
     testbed.monitor.faults(latency_ms=5)
-    daemon = testbed.daemon(FASTMON_WORKERS="4")
+    daemon = testbed.daemon()
     testbed.register(*range(1, 101))
     for kill in range(20):
         testbed.announce(*range(5 * kill + 1, 5 * kill + 6))
         threading.Event().wait(rng.uniform(0.0, 0.4))
         daemon.kill()
         daemon.wait()
-        daemon = testbed.daemon(FASTMON_WORKERS="4")
+        daemon = testbed.daemon()
     testbed.wait_for(completed=100)
     wait_until(lambda: distinct(other_agent) == 700, f"{distinct(other_agent)} of 700 announced")
     assert testbed.monitor.counts()["fastmon_files"] == 700
     twice = len(other_agent.event_ids) - 700
     note("announced twice over 20 kills of the daemon, 100 STFs", twice)
-    assert twice <= 20 * 4  # at most those in flight at each kill
+    assert twice <= 20 * 4  # at most those in flight at each kill: one per worker
     if broker.kind == "artemis":
         assert twice == 0  # duplicate detection
 

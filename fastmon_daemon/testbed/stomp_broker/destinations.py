@@ -59,7 +59,7 @@ class Destinations:
         if destination.startswith("/queue/"):
             self.queue(destination).put(message)
         for queue in list(self._topics.get(destination, ())):
-            if queue.selects is None or queue.selects(headers):
+            if queue.selector is None or queue.selector(headers):
                 queue.put(message)
         return True
 
@@ -84,7 +84,7 @@ class Destinations:
         elif options.durable_name is not None:
             queue = self._durable(options.destination, client_id, options.durable_name)
         else:
-            queue = self._open_topic(options.destination, options.selects)
+            queue = self._open_topic(options.destination, options.selector)
         consumer = Consumer(options, queue, deliver)
         self._client_ids[consumer] = client_id
         queue.join(consumer)
@@ -156,8 +156,8 @@ class Destinations:
             queue = self._durables[client_id, name] = self._open_topic(destination)
         return queue
 
-    def _open_topic(self, destination: str, selects: Selector | None = None) -> MessageQueue:
-        queue = MessageQueue(destination, selects)
+    def _open_topic(self, destination: str, selector: Selector | None = None) -> MessageQueue:
+        queue = MessageQueue(destination, selector)
         self._topics.setdefault(destination, {})[queue] = None
         return queue
 

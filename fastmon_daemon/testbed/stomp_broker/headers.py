@@ -50,7 +50,7 @@ def subscription_options(frame: Frame, version: str | None) -> SubscriptionOptio
         ack=ack,
         prefetch=int(prefetch) if prefetch else None,
         durable_name=durable,
-        selects=selector_of(selector) if selector else None,
+        selector=selector_of(selector) if selector else None,
     )
 
 

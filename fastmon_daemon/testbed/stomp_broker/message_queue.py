@@ -38,7 +38,7 @@ class SubscriptionOptions:
     ack: str = "auto"
     prefetch: int | None = None
     durable_name: str | None = None
-    selects: Selector | None = None
+    selector: Selector | None = None
     """None: every message is delivered."""
 
 
@@ -91,7 +91,7 @@ class MessageQueue:
     """Messages in order, and the consumers that get them in turn."""
 
     destination: str
-    selects: Selector | None = None
+    selector: Selector | None = None
     """Which messages of its topic are put into it; None: all."""
     waiting: deque[Message] = field(default_factory=deque)
     consumers: deque[Consumer] = field(default_factory=deque)
