@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,7 @@ from fastmon_daemon.cli import main
 from fastmon_daemon.outbox import open_for_reading
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
 from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread
+from tests.preloaded import Program, run
 
 TOKEN = "f" * 40
 TOPIC = "/topic/epictopic"
@@ -43,7 +44,10 @@ IN_PROCESS = frozenset(
     }
 )
 DEADLINE_S = 40.0
+PRELOADED = ("fastmon_daemon", "fastmon_client")
+"""What a testbed may start as `tests.preloaded` does: other programs change what is imported."""
 
+Child = subprocess.Popen[bytes] | Program
 T = TypeVar("T", bound="BaseTestbed")
 
 
@@ -71,12 +75,15 @@ class BrokerAccess:
 class BaseTestbed:
     """Broker, monitor, and the folder of the daemon."""
 
+    preloads = False
+    """Whether programs start as `tests.preloaded` does: beside real brokers and in the fault matrix none do."""
+
     def __init__(self, folder: Path, monitor: MonitorThread, broker_access: BrokerAccess) -> None:
         self.folder = folder
         self.monitor = monitor
         self.broker_access = broker_access
         self.database = folder / "outbox.db"
-        self.children: list[subprocess.Popen[bytes]] = []
+        self.children: list[Child] = []
         self.run_pk = self.post("runs/", {"run_number": 100014, "start_time": "2026-11-21T20:56:56"})["run_id"]
 
     def environment(self, **changes: str) -> dict[str, str]:
@@ -92,21 +99,19 @@ class BaseTestbed:
 
     def start(
         self, *words: str, program: str = "fastmon_daemon", code: str = "", under: Sequence[str] = (), **changes: str
-    ) -> subprocess.Popen[bytes]:
+    ) -> Child:
         """Start a child process (*code* in place of *program*), by the command *under*; its stderr goes to `log`."""
-        log = (self.folder / "log").open("ab")
         what = ("-c", code) if code else ("-m", program)
-        child = subprocess.Popen(
-            [*under, sys.executable, *what, *words], env=self.environment(**changes), cwd=self.folder,
-            stdout=subprocess.PIPE, stderr=log,
-        )  # fmt: skip
-        log.close()
+        with (self.folder / "log").open("ab") as log:
+            options: Any = {"env": self.environment(**changes), "cwd": self.folder, "stdout": subprocess.PIPE}
+            if self._preloads(program, changes) and not code and not under:
+                child = Program([*what, *words], stderr=log, **options)
+            else:
+                child = subprocess.Popen([*under, sys.executable, *what, *words], stderr=log, **options)
         self.children.append(child)
         return child
 
-    def daemon(
-        self, *, program: str = "fastmon_daemon", under: Sequence[str] = (), **changes: str
-    ) -> subprocess.Popen[bytes]:
+    def daemon(self, *, program: str = "fastmon_daemon", under: Sequence[str] = (), **changes: str) -> Child:
         """Start the daemon and wait until it is subscribed."""
         seen = self.log().count("link to the broker is up")
         child = self.start("run", program=program, under=under, **changes)
@@ -120,10 +125,16 @@ class BaseTestbed:
         if program == "fastmon_daemon" and words[0] in IN_PROCESS:
             with chdir(self.folder):
                 return run_in_process(words, self.environment(**changes))
+        if self._preloads(program, changes):
+            what = ["-m", program, *words]
+            return run(what, env=self.environment(**changes), cwd=self.folder, timeout=DEADLINE_S)
         return subprocess.run(
             [sys.executable, "-m", program, *words], env=self.environment(**changes), cwd=self.folder,
             capture_output=True, text=True, timeout=DEADLINE_S, check=False,
         )  # fmt: skip
+
+    def _preloads(self, program: str, changes: Mapping[str, str]) -> bool:
+        return self.preloads and program in PRELOADED and not any(name.startswith("PYTHON") for name in changes)
 
     def log(self) -> str:
         path = self.folder / "log"
@@ -190,6 +201,8 @@ def name(sequence: int) -> str:
 
 class LiveTestbed(BaseTestbed):
     """A testbed with the embedded broker."""
+
+    preloads = True
 
     def __init__(self, folder: Path, monitor: MonitorThread, broker: BrokerThread) -> None:
         self.broker = broker

@@ -82,7 +82,7 @@ def outputs(testbed: LiveTestbed) -> Iterator[Output]:
     yield from call(testbed, "daq", "--stf", "2", "--rate", "50")
     for child in (client, blind):
         child.send_signal(signal.SIGINT)
-        for line in child.communicate()[0].decode().splitlines():
+        for line in child.stdout.read().decode().splitlines():
             yield f"start {json.loads(line)['kind']}", json.loads(line)
     for _, found in call(testbed, "summary", "--run", "100014", program=CLIENT):
         yield "summary", {"strip": found.pop("strip")}

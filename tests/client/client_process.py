@@ -7,7 +7,6 @@ import json
 import os
 import struct
 import subprocess
-import sys
 import termios
 import threading
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from fastmon_daemon.base.clock import Clock, utcnow
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
 from fastmon_daemon.testbed.monitor.file_tables import FASTMON_FILES, RUNS, STF_FILES
 from tests.client.scripted_server import DEADLINE_S
+from tests.preloaded import Program
 from tests.processes import wait_until
 
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
@@ -45,8 +45,8 @@ class Client:
             "from fastmon_client.cli import main; from fastmon_client.intervals import Intervals;"
             f"main({Intervals(**intervals)!r})"
         )
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", program, command, "--monitor-url", url, *options],
+        self._process = Program(
+            ["-c", program, command, "--monitor-url", url, *options],
             env={"PATH": os.environ["PATH"], "HOME": os.devnull, "SWF_API_TOKEN": token, **(environ or {})}, text=True,
             stdout=stdout, stderr=subprocess.PIPE,
         )  # fmt: skip

@@ -1,0 +1,213 @@
+"""Programs that start from a process which has imported them: importing them anew takes half a second of CPU each time.
+
+A *nursery*, one for each process that runs tests, imports daemon and client once, and forks. What it starts is a
+process of its own, with the folder, environment, streams and signals that it would have otherwise; variables and
+options of Python itself have no effect. Tests of the start, of streams and of terminals start programs as usual.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import io
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import types
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+ROOT = Path(__file__).parents[1]
+_MODULES = (
+    "fastmon_daemon.cli", "fastmon_daemon.commands.run", "fastmon_daemon.commands.check", "fastmon_client.cli",
+    "fastmon_client.dashboard.command",
+)  # fmt: skip
+_MAX_REQUEST_BYTES = 150_000
+"""The longest request: a socket takes no longer message."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+class Program:
+    """A running ``python *words*``, used as a `subprocess.Popen`; *words* begin with ``-m`` or ``-c``.
+
+    *stdout* and *stderr* are a descriptor, a file, or `subprocess.PIPE`; None: those of this process. Standard input is
+    empty. With *text*, pipes are read as text.
+    """
+
+    def __init__(
+        self, words: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None,
+        stdout: int | IO[Any] | None = None, stderr: int | IO[Any] | None = None, text: bool = False,
+    ) -> None:  # fmt: skip
+        request = json.dumps({"words": [*words], "environ": {**env}, "folder": str(cwd or Path.cwd())}).encode()
+        assert len(request) < _MAX_REQUEST_BYTES
+        self.returncode: int | None = None
+        """As that of a `subprocess.Popen`; None: not known to have ended."""
+        self._lock = threading.Lock()
+        told, tells = os.pipe()
+        theirs = [os.open(os.devnull, os.O_RDONLY), tells]
+        self.stdout, self.stderr = (self._stream(each, n, theirs, text=text) for n, each in ((1, stdout), (2, stderr)))
+        socket.send_fds(_nursery(), [request], theirs)
+        for each in theirs:
+            os.close(each)
+        self._told = os.fdopen(told, "rb", buffering=0)
+        self.pid = int(self._told.readline())
+
+    @staticmethod
+    def _stream(stream: int | IO[Any] | None, number: int, theirs: list[int], *, text: bool) -> IO[Any] | None:
+        """Add the program's side of a stream to *theirs*; return ours, if it is a pipe."""
+        if stream == subprocess.PIPE:
+            ours, write = os.pipe()
+            theirs.append(write)
+            return os.fdopen(ours, "r" if text else "rb")
+        theirs.append(os.dup(number if stream is None else stream if isinstance(stream, int) else stream.fileno()))
+        return None
+
+    def poll(self) -> int | None:
+        """The exit status; None: it has not ended."""
+        return self._ended(0.0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit status, when it has ended. Raises: subprocess.TimeoutExpired after *timeout* seconds."""
+        status = self._ended(timeout)
+        if status is None:
+            raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0.0)
+        return status
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Send it SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send it SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def _ended(self, timeout: float | None) -> int | None:
+        with self._lock:
+            if self.returncode is None and select.select([self._told], [], [], timeout)[0]:
+                self.returncode = int(self._told.readline())
+                self._told.close()
+            return self.returncode
+
+
+def run(
+    words: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None, timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """Run a `Program` to its end; its output is text. Raises: subprocess.TimeoutExpired after *timeout* seconds."""
+    with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
+        program = Program(words, env=env, cwd=cwd, stdout=out, stderr=err)
+        try:
+            status = program.wait(timeout)
+        finally:
+            program.kill()
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess([*words], status, out.read(), err.read())
+
+
+@cache
+def _nursery() -> socket.socket:
+    """The connection to the nursery of this process, which ends with it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    number = theirs.fileno()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.preloaded", str(number)], cwd=ROOT, pass_fds=[number], stdin=subprocess.DEVNULL
+    )
+    theirs.close()
+
+    def end() -> None:
+        ours.close()
+        process.wait()
+
+    atexit.register(end)
+    return ours
+
+
+def _serve(requests: socket.socket) -> dict[str, Any] | None:
+    """Start what is asked for; returns None at the end, and in each started process its request."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the guards
+    while True:
+        message, files, _flags, _address = socket.recv_fds(requests, _MAX_REQUEST_BYTES, 4)
+        if not message:
+            return None
+        if os.fork() == 0:
+            requests.close()
+            return _guard(json.loads(message), *files)
+        for each in files:
+            os.close(each)
+
+
+def _guard(request: dict[str, Any], stdin: int, tells: int, stdout: int, stderr: int) -> dict[str, Any]:
+    """Start a process, which returns, and tell its id and its status."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    pid = os.fork()
+    if pid == 0:
+        for number, each in enumerate((stdin, stdout, stderr)):
+            os.dup2(each, number)
+            os.close(each)
+        os.close(tells)
+        return request
+    for each in (0, 1, 2, stdin, stdout, stderr):
+        os.close(each)
+    os.write(tells, b"%d\n" % pid)
+    _, status = os.waitpid(pid, 0)
+    os.write(tells, b"%d\n" % os.waitstatus_to_exitcode(status))
+    os._exit(0)
+
+
+def _run(words: Sequence[str], environ: Mapping[str, str], folder: str) -> None:
+    """Be ``python *words*``."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environ)
+    sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8")
+    sys.stdout = sys.__stdout__ = _writer(1, "strict")
+    sys.stderr = sys.__stderr__ = _writer(2, "backslashreplace", line_buffering=True)
+    option, what, *arguments = words
+    sys.argv = [option, *arguments]
+    if option == "-m":
+        sys.path[0] = folder
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+        return
+    assert option == "-c"
+    sys.path[0] = ""
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    exec(compile(what, "<string>", "exec"), vars(main))
+
+
+def _writer(number: int, errors: str, *, line_buffering: bool = False) -> io.TextIOWrapper:
+    raw = io.FileIO(number, "w", closefd=False)
+    return io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", errors, line_buffering=line_buffering or raw.isatty())
+
+
+def main() -> None:
+    """Be the nursery; what it starts returns here, too."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    for module in _MODULES:
+        import_module(module)
+    gc.collect()
+    gc.freeze()  # a collection would copy the memory that all share
+    request = _serve(socket.socket(fileno=int(sys.argv[1])))
+    if request is not None:
+        _run(request["words"], request["environ"], request["folder"])
+
+
+if __name__ == "__main__":
+    main()
