@@ -40,21 +40,24 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 class Program:
     """A running ``python *words*``, used as a `subprocess.Popen`; *words* begin with ``-m`` or ``-c``.
 
-    *stdout* and *stderr* are a descriptor, a file, or `subprocess.PIPE`; None: those of this process. Standard input is
-    empty. With *text*, pipes are read as text.
+    *stdout* and *stderr* are a descriptor, a file, or `subprocess.PIPE`; None: those of this process. *stdin* is a
+    descriptor; None or `subprocess.DEVNULL`: empty. With *text*, pipes are read as text.
     """
 
     def __init__(
-        self, words: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None,
+        self, words: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None, stdin: int | None = None,
         stdout: int | IO[Any] | None = None, stderr: int | IO[Any] | None = None, text: bool = False,
+        start_new_session: bool = False,
     ) -> None:  # fmt: skip
-        request = json.dumps({"words": [*words], "environ": {**env}, "folder": str(cwd or Path.cwd())}).encode()
+        request = json.dumps({
+            "words": [*words], "environ": {**env}, "folder": str(cwd or Path.cwd()), "session": start_new_session,
+        }).encode()  # fmt: skip
         assert len(request) < _MAX_REQUEST_BYTES
         self.returncode: int | None = None
         """As that of a `subprocess.Popen`; None: not known to have ended."""
         self._lock = threading.Lock()
         told, tells = os.pipe()
-        theirs = [os.open(os.devnull, os.O_RDONLY), tells]
+        theirs = [os.open(os.devnull, os.O_RDONLY) if stdin in (None, subprocess.DEVNULL) else os.dup(stdin), tells]
         self.stdout, self.stderr = (self._stream(each, n, theirs, text=text) for n, each in ((1, stdout), (2, stderr)))
         socket.send_fds(_nursery(), [request], theirs)
         for each in theirs:
@@ -102,6 +105,11 @@ class Program:
                 self.returncode = int(self._told.readline())
                 self._told.close()
             return self.returncode
+
+
+def may_preload(environ: Mapping[str, str]) -> bool:
+    """Whether nothing in *environ* is for Python itself, which reads it when it starts."""
+    return not any(name.startswith(("PYTHON", "LC_")) for name in environ)
 
 
 def run(
@@ -160,6 +168,8 @@ def _guard(request: dict[str, Any], stdin: int, tells: int, stdout: int, stderr:
             os.dup2(each, number)
             os.close(each)
         os.close(tells)
+        if request["session"]:
+            os.setsid()
         return request
     for each in (0, 1, 2, stdin, stdout, stderr):
         os.close(each)

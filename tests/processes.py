@@ -23,7 +23,7 @@ from fastmon_daemon.cli import main
 from fastmon_daemon.outbox import open_for_reading
 from fastmon_daemon.testbed.monitor import MonitorOptions, MonitorThread
 from fastmon_daemon.testbed.stomp_broker import Broker, BrokerThread
-from tests.preloaded import Program, run
+from tests.preloaded import Program, may_preload, run
 
 TOKEN = "f" * 40
 TOPIC = "/topic/epictopic"
@@ -134,7 +134,7 @@ class BaseTestbed:
         )  # fmt: skip
 
     def _preloads(self, program: str, changes: Mapping[str, str]) -> bool:
-        return self.preloads and program in PRELOADED and not any(name.startswith("PYTHON") for name in changes)
+        return self.preloads and program in PRELOADED and may_preload(changes)
 
     def log(self) -> str:
         path = self.folder / "log"

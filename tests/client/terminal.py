@@ -14,9 +14,11 @@ import termios
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyte
 
+from tests.preloaded import Program, may_preload
 from tests.processes import DEADLINE_S, wait_until
 
 _AS_SHELL = """
@@ -120,11 +122,16 @@ class Terminal(Window):
         **environment: str,
     ) -> None:  # fmt: skip
         super().__init__(columns, rows)
-        self.process = subprocess.Popen(
-            [*(of or (sys.executable, "-c", _AS_SHELL)), *words], stdin=self.theirs if stdin is None else stdin,
-            stdout=self.theirs, stderr=self.theirs, start_new_session=True,
-            env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment},
-        )  # fmt: skip
+        options: Any = {
+            "stdin": self.theirs if stdin is None else stdin, "stdout": self.theirs, "stderr": self.theirs,
+            "env": {"PATH": os.environ["PATH"], "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment},
+            "start_new_session": True,
+        }  # fmt: skip
+        program = ["-c", _AS_SHELL, *words]
+        if may_preload(environment) and not of:
+            self.process = Program(program, **options)
+        else:
+            self.process = subprocess.Popen([*of, *words] if of else [sys.executable, *program], **options)
         os.close(self.theirs)
         self.theirs = -1
 

@@ -304,7 +304,7 @@ def test_row_is_kept_without_what_nobody_needs() -> None:
 def test_table_without_end_is_not_read_to_its_end(row: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(monitor_tables, "MAX_LIST_BYTES", 100_000)
     monkeypatch.setattr(monitor_tables, "MAX_TF_FILES_BYTES", 100_000)
-    monkeypatch.setattr(monitor_tables, "MAX_RESPONSE_BYTES", 10_000_000)
+    monkeypatch.setattr(monitor_tables, "MAX_RESPONSE_BYTES", 1_000_000)
     with ScriptedServer(*(itertools.chain([HEAD, b"["], itertools.repeat(row * 1000)) for _ in range(3))) as server:
         tables = Tables(MonitorSession(url=server.url, token=str))
         for read in (tables.runs, lambda: tables.stfs(7), lambda: tables.tf_files("a.stf")):

@@ -138,8 +138,9 @@ def test_summaries_are_kept_if_they_are_short(opened: Callable[[], Journal], tmp
 
 def test_the_journal_is_bounded(opened: Callable[[], Journal], tmp_path: Path) -> None:
     journal = opened()
-    for number in range(MAX_ALARMS + 50):
-        journal.observe(incidents(alarm(run=f"{number}", since=at(number).isoformat())), [], [], at(number))
+    for begin in range(0, MAX_ALARMS + 50, 50):
+        since = at(begin).isoformat()
+        journal.observe(incidents(*(alarm(run=f"{begin + n}", since=since) for n in range(50))), [], [], at(begin))
     outages = [[at(n).timestamp(), at(n + 1).timestamp(), "UNKNOWN", ""] for n in range(MAX_OUTAGES)]
     journal.observe([], outages, [], at(2000))
     found, _ = read_journal(tmp_path)
