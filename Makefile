@@ -82,7 +82,7 @@ soak-client: $(STAMP) ## Check the memory use of the client with 200 000 events 
 mutants: $(STAMP) ## Check that the tests detect 150 random mutations (1 hour)
 	$(BIN)/python -m tests.mutants $(MUTANTS)
 
-bench: $(STAMP) ## Run the benchmarks and write docs/performance.md; the last line is one JSON object (16 minutes)
+bench: $(STAMP) ## Run the benchmarks and write docs/performance.md; the last line is one JSON object (18 minutes)
 	$(BIN)/python -m bench
 
 bench-short: $(STAMP) ## Run a short form of the benchmarks, which fails only if a figure is absurd (1 minute)

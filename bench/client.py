@@ -31,7 +31,7 @@ class Size:
     rounds: int
 
 
-FULL = Size(35_000, 5)
+FULL = Size(70_000, 5)
 SHORT = Size(7_000, 2)
 
 

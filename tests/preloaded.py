@@ -186,8 +186,10 @@ def _run(words: Sequence[str], environ: Mapping[str, str], folder: str) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environ)
-    sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8")
-    sys.stdout = sys.__stdout__ = _writer(1, "strict")
+    locale = next(filter(None, map(environ.get, ("LC_ALL", "LC_CTYPE", "LANG"))), "C")
+    errors = "surrogateescape" if locale.split(".")[0] in ("C", "POSIX") else "strict"
+    sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8", errors)
+    sys.stdout = sys.__stdout__ = _writer(1, errors)
     sys.stderr = sys.__stderr__ = _writer(2, "backslashreplace", line_buffering=True)
     option, what, *arguments = words
     sys.argv = [option, *arguments]
