@@ -2,7 +2,7 @@
 
 A *nursery*, one for each process that runs tests, imports daemon and client once, and forks. What it starts is a
 process of its own, with the folder, environment, streams and signals that it would have otherwise; variables and
-options of Python itself have no effect. Tests of the start, of streams and of terminals start programs as usual.
+options of Python itself have no effect. Tests of the start and of streams start programs as usual.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import atexit
 import gc
 import io
 import json
+import math
 import os
 import runpy
 import select
@@ -19,6 +20,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import types
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -34,6 +36,8 @@ _MODULES = (
 )  # fmt: skip
 _MAX_REQUEST_BYTES = 150_000
 """The longest request: a socket takes no longer message."""
+_LOOK_S = 0.05
+"""How long one look for the end of a program lasts."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -62,7 +66,8 @@ class Program:
         socket.send_fds(_nursery(), [request], theirs)
         for each in theirs:
             os.close(each)
-        self._told = os.fdopen(told, "rb", buffering=0)
+        self._told, self._is_told = os.fdopen(told, "rb", buffering=0), select.poll()
+        self._is_told.register(told, select.POLLIN)
         self.pid = int(self._told.readline())
 
     @staticmethod
@@ -100,11 +105,15 @@ class Program:
         self.send_signal(signal.SIGKILL)
 
     def _ended(self, timeout: float | None) -> int | None:
-        with self._lock:
-            if self.returncode is None and select.select([self._told], [], [], timeout)[0]:
-                self.returncode = int(self._told.readline())
-                self._told.close()
-            return self.returncode
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            left_s = max(0.0, min(_LOOK_S, end - time.monotonic()))
+            with self._lock:  # for a short time: another thread may want to stop it
+                if self.returncode is None and self._is_told.poll(1000 * left_s):
+                    self.returncode = int(self._told.readline())
+                    self._told.close()
+                if self.returncode is not None or left_s < _LOOK_S:
+                    return self.returncode
 
 
 def may_preload(environ: Mapping[str, str]) -> bool:
