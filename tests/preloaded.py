@@ -60,15 +60,15 @@ class Program:
         self.returncode: int | None = None
         """As that of a `subprocess.Popen`; None: not known to have ended."""
         self._lock = threading.Lock()
-        told, tells = os.pipe()
+        status, tells = os.pipe()
         theirs = [os.open(os.devnull, os.O_RDONLY) if stdin in (None, subprocess.DEVNULL) else os.dup(stdin), tells]
         self.stdout, self.stderr = (self._stream(each, n, theirs, text=text) for n, each in ((1, stdout), (2, stderr)))
         socket.send_fds(_nursery(), [request], theirs)
         for each in theirs:
             os.close(each)
-        self._told, self._is_told = os.fdopen(told, "rb", buffering=0), select.poll()
-        self._is_told.register(told, select.POLLIN)
-        self.pid = int(self._told.readline())
+        self._status_pipe, self._status_poll = os.fdopen(status, "rb", buffering=0), select.poll()
+        self._status_poll.register(status, select.POLLIN)
+        self.pid = int(self._status_pipe.readline())
 
     @staticmethod
     def _stream(stream: int | IO[Any] | None, number: int, theirs: list[int], *, text: bool) -> IO[Any] | None:
@@ -109,9 +109,9 @@ class Program:
         while True:
             left_s = max(0.0, min(_LOOK_S, end - time.monotonic()))
             with self._lock:  # for a short time: another thread may want to stop it
-                if self.returncode is None and self._is_told.poll(1000 * left_s):
-                    self.returncode = int(self._told.readline())
-                    self._told.close()
+                if self.returncode is None and self._status_poll.poll(1000 * left_s):
+                    self.returncode = int(self._status_pipe.readline())
+                    self._status_pipe.close()
                 if self.returncode is not None or left_s < _LOOK_S:
                     return self.returncode
 

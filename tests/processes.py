@@ -45,7 +45,7 @@ IN_PROCESS = frozenset(
 )
 DEADLINE_S = 40.0
 PRELOADED = ("fastmon_daemon", "fastmon_client")
-"""What a testbed may start as `tests.preloaded` does: other programs change what is imported."""
+"""What a testbed may start from the nursery of `tests.preloaded`: other programs change what is imported."""
 
 Child = subprocess.Popen[bytes] | Program
 T = TypeVar("T", bound="BaseTestbed")
@@ -76,7 +76,7 @@ class BaseTestbed:
     """Broker, monitor, and the folder of the daemon."""
 
     preloads = False
-    """Whether programs start as `tests.preloaded` does: beside real brokers and in the fault matrix none do."""
+    """Whether its programs start from the nursery of `tests.preloaded`: not beside real brokers, nor in the matrix."""
 
     def __init__(self, folder: Path, monitor: MonitorThread, broker_access: BrokerAccess) -> None:
         self.folder = folder

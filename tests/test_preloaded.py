@@ -49,15 +49,19 @@ def test_a_module_runs_as_the_main_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop", [Program.terminate, Program.kill])
 def test_a_signal_ends_it_and_its_status_says_so(stop: Any) -> None:
-    program = Program(["-c", "import time; print(1, flush=True); time.sleep(60)"], env={}, stdout=subprocess.PIPE)
+    waits = "import signal; print(1, flush=True); signal.pause()"
+    program = Program(["-c", waits], env={}, stdout=subprocess.PIPE)
     assert program.stdout is not None
-    with program.stdout:
+    try:
         assert program.stdout.readline() == b"1\n"
         assert program.poll() is None
         with pytest.raises(subprocess.TimeoutExpired):
-            program.wait(0.1)
+            program.wait(0.0)
         stop(program)
         assert program.wait(60) == -{Program.terminate: signal.SIGTERM, Program.kill: signal.SIGKILL}[stop]
+    finally:
+        program.kill()
+        program.stdout.close()
     assert not Path(f"/proc/{program.pid}").exists()
 
 
