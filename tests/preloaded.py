@@ -38,6 +38,8 @@ _MAX_REQUEST_BYTES = 150_000
 """The longest request: a socket takes no longer message."""
 _LOOK_S = 0.05
 """How long one look for the end of a program lasts."""
+CLOSED = -10
+"""A stream that the program does not have, as after ``>&-`` in a shell."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -45,7 +47,7 @@ class Program:
     """A running ``python *words*``, used as a `subprocess.Popen`; *words* begin with ``-m`` or ``-c``.
 
     *stdout* and *stderr* are a descriptor, a file, or `subprocess.PIPE`; None: those of this process. *stdin* is a
-    descriptor; None or `subprocess.DEVNULL`: empty. With *text*, pipes are read as text.
+    descriptor; None: empty. Each may be `subprocess.DEVNULL` or `CLOSED`. With *text*, pipes are read as text.
     """
 
     def __init__(
@@ -55,13 +57,15 @@ class Program:
     ) -> None:  # fmt: skip
         request = json.dumps({
             "words": [*words], "environ": {**env}, "folder": str(cwd or Path.cwd()), "session": start_new_session,
+            "closed": [number for number, each in enumerate((stdin, stdout, stderr)) if each == CLOSED],
         }).encode()  # fmt: skip
         assert len(request) < _MAX_REQUEST_BYTES
         self.returncode: int | None = None
         """As that of a `subprocess.Popen`; None: not known to have ended."""
         self._lock = threading.Lock()
         status, tells = os.pipe()
-        theirs = [os.open(os.devnull, os.O_RDONLY) if stdin in (None, subprocess.DEVNULL) else os.dup(stdin), tells]
+        theirs = [tells]
+        self._stream(subprocess.DEVNULL if stdin is None else stdin, 0, theirs, text=text)
         self.stdout, self.stderr = (self._stream(each, n, theirs, text=text) for n, each in ((1, stdout), (2, stderr)))
         socket.send_fds(_nursery(), [request], theirs)
         for each in theirs:
@@ -77,7 +81,12 @@ class Program:
             ours, write = os.pipe()
             theirs.append(write)
             return os.fdopen(ours, "r" if text else "rb")
-        theirs.append(os.dup(number if stream is None else stream if isinstance(stream, int) else stream.fileno()))
+        if stream == subprocess.DEVNULL:
+            theirs.append(os.open(os.devnull, os.O_RDWR))
+            return None
+        if stream is None or stream == CLOSED:
+            stream = number
+        theirs.append(os.dup(stream if isinstance(stream, int) else stream.fileno()))
         return None
 
     def poll(self) -> int | None:
@@ -122,11 +131,18 @@ def may_preload(environ: Mapping[str, str]) -> bool:
 
 
 def run(
-    words: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None, timeout: float
-) -> subprocess.CompletedProcess[str]:
-    """Run a `Program` to its end; its output is text. Raises: subprocess.TimeoutExpired after *timeout* seconds."""
+    words: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None, timeout: float, stdin: int | None = None,
+    stdout: int | IO[Any] | None = None, stderr: int | IO[Any] | None = None,
+) -> subprocess.CompletedProcess[str]:  # fmt: skip
+    """Run a `Program` to its end; what it writes, and not into a given *stdout* or *stderr*, is text.
+
+    Raises: subprocess.TimeoutExpired after *timeout* seconds.
+    """
     with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
-        program = Program(words, env=env, cwd=cwd, stdout=out, stderr=err)
+        program = Program(
+            words, env=env, cwd=cwd, stdin=stdin, stdout=out if stdout is None else stdout,
+            stderr=err if stderr is None else stderr,
+        )  # fmt: skip
         try:
             status = program.wait(timeout)
         finally:
@@ -168,7 +184,7 @@ def _serve(requests: socket.socket) -> dict[str, Any] | None:
             os.close(each)
 
 
-def _guard(request: dict[str, Any], stdin: int, tells: int, stdout: int, stderr: int) -> dict[str, Any]:
+def _guard(request: dict[str, Any], tells: int, stdin: int, stdout: int, stderr: int) -> dict[str, Any]:
     """Start a process, which returns, and tell its id and its status."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pid = os.fork()
@@ -177,6 +193,8 @@ def _guard(request: dict[str, Any], stdin: int, tells: int, stdout: int, stderr:
             os.dup2(each, number)
             os.close(each)
         os.close(tells)
+        for number in request["closed"]:
+            os.close(number)
         if request["session"]:
             os.setsid()
         return request
@@ -188,8 +206,8 @@ def _guard(request: dict[str, Any], stdin: int, tells: int, stdout: int, stderr:
     os._exit(0)
 
 
-def _run(words: Sequence[str], environ: Mapping[str, str], folder: str) -> None:
-    """Be ``python *words*``."""
+def _run(words: Sequence[str], environ: Mapping[str, str], folder: str, closed: Sequence[int]) -> None:
+    """Be ``python *words*``, without the streams that are *closed*."""
     for number in _SIGNALS:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     os.chdir(folder)
@@ -197,9 +215,11 @@ def _run(words: Sequence[str], environ: Mapping[str, str], folder: str) -> None:
     os.environ.update(environ)
     locale = next(filter(None, map(environ.get, ("LC_ALL", "LC_CTYPE", "LANG"))), "C")
     errors = "surrogateescape" if locale.split(".")[0] in ("C", "POSIX") else "strict"
-    sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8", errors)
-    sys.stdout = sys.__stdout__ = _writer(1, errors)
-    sys.stderr = sys.__stderr__ = _writer(2, "backslashreplace", line_buffering=True)
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        handler = "backslashreplace" if name == "stderr" else errors
+        stream = None if descriptor in closed else _stream(descriptor, f"<{name}>", handler)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
     option, what, *arguments = words
     sys.argv = [option, *arguments]
     if option == "-m":
@@ -212,9 +232,16 @@ def _run(words: Sequence[str], environ: Mapping[str, str], folder: str) -> None:
     exec(compile(what, "<string>", "exec"), vars(main))
 
 
-def _writer(number: int, errors: str, *, line_buffering: bool = False) -> io.TextIOWrapper:
-    raw = io.FileIO(number, "w", closefd=False)
-    return io.TextIOWrapper(io.BufferedWriter(raw), "utf-8", errors, line_buffering=line_buffering or raw.isatty())
+def _stream(number: int, name: str, errors: str) -> io.TextIOWrapper:
+    """The stream of a descriptor, as Python makes it at its start."""
+    mode = "w" if number else "r"
+    raw: Any = io.FileIO(number, mode, closefd=False)
+    raw.name = name
+    is_line_buffered = number == 2 or (number == 1 and raw.isatty())
+    buffered = io.BufferedWriter(raw) if number else io.BufferedReader(raw)
+    stream = io.TextIOWrapper(buffered, "utf-8", errors, line_buffering=is_line_buffered)
+    stream.mode = mode  # type: ignore[misc]
+    return stream
 
 
 def main() -> None:
@@ -227,7 +254,7 @@ def main() -> None:
     gc.freeze()  # a collection would copy the memory that all share
     request = _serve(socket.socket(fileno=int(sys.argv[1])))
     if request is not None:
-        _run(request["words"], request["environ"], request["folder"])
+        _run(request["words"], request["environ"], request["folder"], request["closed"])
 
 
 if __name__ == "__main__":

@@ -98,12 +98,16 @@ class BaseTestbed:
         }  # fmt: skip
 
     def start(
-        self, *words: str, program: str = "fastmon_daemon", code: str = "", under: Sequence[str] = (), **changes: str
-    ) -> Child:
+        self, *words: str, program: str = "fastmon_daemon", code: str = "", under: Sequence[str] = (),
+        new_session: bool = False, **changes: str,
+    ) -> Child:  # fmt: skip
         """Start a child process (*code* in place of *program*), by the command *under*; its stderr goes to `log`."""
         what = ("-c", code) if code else ("-m", program)
         with (self.folder / "log").open("ab") as log:
-            options: Any = {"env": self.environment(**changes), "cwd": self.folder, "stdout": subprocess.PIPE}
+            options: Any = {
+                "env": self.environment(**changes), "cwd": self.folder, "stdout": subprocess.PIPE,
+                "start_new_session": new_session,
+            }  # fmt: skip
             if self._preloads(program, changes) and not code and not under:
                 child = Program([*what, *words], stderr=log, **options)
             else:
@@ -111,10 +115,12 @@ class BaseTestbed:
         self.children.append(child)
         return child
 
-    def daemon(self, *, program: str = "fastmon_daemon", under: Sequence[str] = (), **changes: str) -> Child:
+    def daemon(
+        self, *, program: str = "fastmon_daemon", under: Sequence[str] = (), new_session: bool = False, **changes: str
+    ) -> Child:
         """Start the daemon and wait until it is subscribed."""
         seen = self.log().count("link to the broker is up")
-        child = self.start("run", program=program, under=under, **changes)
+        child = self.start("run", program=program, under=under, new_session=new_session, **changes)
         wait_until(
             lambda: self.log().count("link to the broker is up") > seen or child.poll() is not None, "the daemon is up"
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.preloaded import Program, run
+from tests.preloaded import CLOSED, Program, run
 
 SHOW = """
 import json, os, signal, sys
@@ -40,6 +40,39 @@ def test_a_program_finds_what_it_finds_after_exec(tmp_path: Path) -> None:
     theirs = as_after_exec(tmp_path)
     assert (ours.returncode, ours.stderr) == (theirs.returncode, theirs.stderr) == (7, "")
     assert json.loads(ours.stdout) == json.loads(theirs.stdout)
+
+
+@pytest.mark.parametrize("closed", [("<",), (">",), ("2>",), ("<", ">", "2>")], ids="".join)
+def test_a_closed_stream_is_closed_as_in_a_shell(tmp_path: Path, closed: tuple[str, ...]) -> None:
+    show = (
+        "import json, os, sys\n"
+        "with open(sys.argv[1], 'w') as file:\n"
+        "    files = sorted(int(each) for each in os.listdir('/proc/self/fd'))\n"
+        "    streams = [sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__]\n"
+        "    json.dump([file.fileno(), files, [each is None for each in streams]], file)\n"
+        "print('lost')\n"
+    )
+    streams = {name: CLOSED for sign, name in (("<", "stdin"), (">", "stdout"), ("2>", "stderr")) if sign in closed}
+    ours = run(["-c", show, "ours"], env=ENVIRONMENT, cwd=tmp_path, timeout=60, **streams)
+    redirections = " ".join(f"{sign}&-" for sign in closed)
+    theirs = subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirections}', "sh", sys.executable, "-c", show, "theirs"], env=ENVIRONMENT,
+        cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (ours.returncode, ours.stdout, ours.stderr) == (theirs.returncode, theirs.stdout, theirs.stderr)
+    assert (tmp_path / "ours").read_text() == (tmp_path / "theirs").read_text()
+
+
+@pytest.mark.parametrize("output", [Path("/dev/full"), Path(os.devnull)], ids=str)
+def test_output_that_is_lost_at_the_end_is_told_as_after_exec(output: Path) -> None:
+    with output.open("w") as stream:
+        ours = run(["-c", "print('lost')"], env=ENVIRONMENT, timeout=60, stdout=stream)
+        theirs = subprocess.run(
+            [sys.executable, "-c", "print('lost')"], env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=stream,
+            stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert (ours.returncode, ours.stderr) == (theirs.returncode, theirs.stderr)
+    assert ours.returncode == (120 if output.name == "full" else 0)
 
 
 def test_a_module_runs_as_the_main_one(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from fastmon_client.shutdown import shutdown_on
 from fastmon_daemon.testbed.monitor import MonitorThread
 from tests.client.client_process import QUICK, TOKEN, Client
 from tests.client.scripted_server import DEADLINE_S, ScriptedServer
+from tests.preloaded import run
 
 UNREACHABLE_URL = "http://127.0.0.1:1"
 
@@ -278,13 +279,7 @@ def test_secret_in_the_url_is_rejected_and_not_shown(url):
 @pytest.mark.field("29")
 def test_a_summary_as_json_is_json_on_errors_too() -> None:
     words = ["summary", "--run", "7", "--json", "--monitor-url", "http://127.0.0.1:9"]
-    answer = subprocess.run(
-        [sys.executable, "-m", "fastmon_client", *words],
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
+    answer = run(["-m", "fastmon_client", *words], env={}, timeout=DEADLINE_S)
     assert json.loads(answer.stdout)["exit_code"] == answer.returncode == 4
     assert "connection refused" in json.loads(answer.stdout)["error"]
     assert answer.stderr.startswith("fastmon-client: ")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from fastmon_client.files import SettingsError
 from fastmon_client.settings import DEFAULT_TOPIC, DEFAULT_URL, topic_from
 from fastmon_daemon.base.errors import ConfigError
 from fastmon_daemon.settings import Settings, read_environment
+from tests import preloaded
 from tests.client.scripted_server import DEADLINE_S
 
 SECRET = "hush-do-not-show"
@@ -193,10 +192,8 @@ def test_no_home_no_user_and_no_working_folder_make_no_traceback(tmp_path: Path,
     become = f"import os; os.chdir({str(folder)!r}); os.rmdir({str(folder)!r}); os.setuid(54321); "
     program = f"from fastmon_client.cli import main; {become}main()"
     more = ("--for", "0.1s") if words == ("start",) else ()
-    done = subprocess.run(
-        [sys.executable, "-c", program, *words, *more], env={"PATH": os.environ["PATH"], "SWF_MONITOR_URL": "http://127.0.0.1:1"},
-        capture_output=True, text=True, timeout=DEADLINE_S, check=False,
-    )  # fmt: skip
+    environ = {"PATH": os.environ["PATH"], "SWF_MONITOR_URL": "http://127.0.0.1:1"}
+    done = preloaded.run(["-c", program, *words, *more], env=environ, timeout=DEADLINE_S)
     assert "Traceback" not in done.stderr
     assert done.returncode == (4 if words in COMMANDS else 0), done.stderr
 

@@ -6,12 +6,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.client.client_process import TOKEN, Experiment
 from tests.client.scripted_server import DEADLINE_S
+from tests.preloaded import CLOSED, run
 
+FULL = Path("/dev/full")
 COMMANDS = {
     "version": ("version",),
     "--version": ("--version",),
@@ -33,27 +37,29 @@ def experiment() -> Iterator[Experiment]:
         yield running
 
 
-def run_in_shell(experiment: Experiment, words: tuple[str, ...], redirection: str) -> subprocess.CompletedProcess[str]:
-    """Run a command with its stdout redirected; the exit code is its own, also in a pipe."""
-    script = f'"$@" {redirection}; exit "${{PIPESTATUS[0]}}"'
-    environ = {"PATH": os.environ["PATH"], "HOME": os.devnull, "SWF_API_TOKEN": TOKEN}
-    return subprocess.run(
-        ["bash", "-c", script, "bash", sys.executable, "-m", "fastmon_client", *words],
-        env={**environ, "SWF_MONITOR_URL": experiment.monitor.url},
-        capture_output=True, text=True, timeout=DEADLINE_S, check=False,
-    )  # fmt: skip
+def environment(experiment: Experiment) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"], "HOME": os.devnull, "SWF_API_TOKEN": TOKEN,
+        "SWF_MONITOR_URL": experiment.monitor.url,
+    }  # fmt: skip
+
+
+def run_client(experiment: Experiment, words: tuple[str, ...], **streams: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command with these streams of `tests.preloaded.run`."""
+    return run(["-m", "fastmon_client", *words], env=environment(experiment), timeout=DEADLINE_S, **streams)
 
 
 @pytest.mark.field("18")
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
 def test_full_output_is_one_line(experiment: Experiment, words: tuple[str, ...]) -> None:
-    assert_one_line(run_in_shell(experiment, words, "> /dev/full"), "No space left on device")
+    with FULL.open("w") as full:
+        assert_one_line(run_client(experiment, words, stdout=full), "No space left on device")
 
 
 @pytest.mark.field("18")
 @pytest.mark.parametrize("words", [COMMANDS["version"], COMMANDS["summary"], COMMANDS["start --json"]])
 def test_closed_output_is_one_line(experiment: Experiment, words: tuple[str, ...]) -> None:
-    assert_one_line(run_in_shell(experiment, words, ">&-"), "it is closed")
+    assert_one_line(run_client(experiment, words, stdout=CLOSED), "it is closed")
 
 
 def assert_one_line(done: subprocess.CompletedProcess[str], reason: str) -> None:
@@ -66,21 +72,28 @@ def assert_one_line(done: subprocess.CompletedProcess[str], reason: str) -> None
 @pytest.mark.field("18")
 @pytest.mark.parametrize("words", [COMMANDS["start"], COMMANDS["dashboard"], COMMANDS["status"]])
 def test_reader_that_leaves_is_one_line(experiment: Experiment, words: tuple[str, ...]) -> None:
-    done = run_in_shell(experiment, words, "| true")  # gone before, or while, we write
+    """In a shell, as users pipe it."""
+    script = '"$@" | true; exit "${PIPESTATUS[0]}"'  # gone before, or while, we write
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", sys.executable, "-m", "fastmon_client", *words], env=environment(experiment),
+        capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+    )  # fmt: skip
     assert done.returncode == 74
     assert sum("standard output: cannot be written" in line for line in done.stderr.splitlines()) == 1
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("words", [COMMANDS["version"], ("start", "--quiet", "--for", "0.1s")])
-@pytest.mark.parametrize("redirection", ["2>&-", "2> /dev/full", "<&-"])
-def test_lost_messages_are_no_error(experiment: Experiment, words: tuple[str, ...], redirection: str) -> None:
-    done = run_in_shell(experiment, words, redirection)
-    assert (done.returncode, done.stderr) in [(0, ""), (5, "")] or redirection == "<&-"
+@pytest.mark.parametrize("streams", [{"stderr": CLOSED}, {"stderr": "/dev/full"}, {"stdin": CLOSED}], ids=str)
+def test_lost_messages_are_no_error(experiment: Experiment, words: tuple[str, ...], streams: dict[str, Any]) -> None:
+    with FULL.open("w") as full:
+        given = {name: full if stream == str(FULL) else stream for name, stream in streams.items()}
+        done = run_client(experiment, words, **given)
+    assert (done.returncode, done.stderr) in [(0, ""), (5, "")] or "stdin" in streams
     assert "Traceback" not in done.stdout
 
 
 def test_quiet_session_needs_no_output(experiment: Experiment) -> None:
-    done = run_in_shell(experiment, ("start", "--quiet", "--for", "0.1s"), ">&-")
+    done = run_client(experiment, ("start", "--quiet", "--for", "0.1s"), stdout=CLOSED)
     assert done.returncode in (0, 4)
     assert "standard output" not in done.stderr

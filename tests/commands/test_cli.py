@@ -26,6 +26,7 @@ from fastmon_daemon.runs.run_events import record_run_event
 from fastmon_daemon.statechart import load_statechart
 from fastmon_daemon.testbed.daq import DaqProgress
 from tests.builders import FakeTestbed
+from tests.preloaded import run
 
 KEYS_OF_JSON = {
     "inspect": (RunRow,),
@@ -99,9 +100,7 @@ def test_other_commands_need_no_extra(tmp_path: Path) -> None:
     ("words", "code"), [(["nonsense"], 2), (["run", "--nonsense"], 2), (["inspect", "--db", "no.db"], 3)]
 )
 def test_exit_codes_of_usage_errors_and_a_missing_database(tmp_path: Path, words: list[str], code: int) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "fastmon_daemon", *words], capture_output=True, timeout=60, check=False, cwd=tmp_path
-    )
+    result = run(["-m", "fastmon_daemon", *words], env={}, timeout=60, cwd=tmp_path)
     assert result.returncode == code
 
 

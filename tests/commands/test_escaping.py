@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from fastmon_daemon.outbox import open_outbox
 from tests.monitor.test_rest_client import answering
+from tests.preloaded import run
 
 PAGE = b"<h1>\x1b[2J\x1b]0;owned\x07 Bad\x00 Gateway\r\n\x9b31m</h1>"
 
@@ -24,10 +23,7 @@ def test_an_error_page_of_the_monitor_is_escaped(words: list[str], tmp_path: Pat
             "HOME": str(tmp_path), "FASTMON_DB": str(tmp_path / "outbox.db"), "FASTMON_NAMESPACE": "ns",
             "SWF_MONITOR_URL": f"http://127.0.0.1:{port}", "ACTIVEMQ_PORT": "1",
         }  # fmt: skip
-        shown = subprocess.run(
-            [sys.executable, "-m", "fastmon_daemon", *words], env=environ, cwd=tmp_path,
-            capture_output=True, text=True, timeout=40, check=False,
-        )  # fmt: skip
+        shown = run(["-m", "fastmon_daemon", *words], env=environ, cwd=tmp_path, timeout=40)
     text = shown.stdout + shown.stderr
     assert "Gateway" in text
     assert not [character for character in text if not character.isprintable() and character != "\n"]

@@ -8,14 +8,16 @@ import signal
 import subprocess
 import sys
 import termios
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
 from fastmon_daemon.outbox import open_outbox
 from tests.builders import FakeTestbed
+from tests.preloaded import CLOSED, Program
 from tests.processes import live_testbed, wait_until
 
 SHOWING = (["inspect"], ["inspect", "--json"], ["config"], ["diagram"], ["backup", "copy.db"], ["verdict", "--help"],
@@ -51,39 +53,59 @@ def bytes_in(pipe: int) -> int:
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
-def results(folder: Path, calls: Sequence[Sequence[str]], redirection: str) -> list[tuple[int, str]]:
-    """Exit code and stderr of each command with the shell's *redirection*; descriptor 9 is a pipe without reader."""
-    program = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "fastmon_daemon"]
-    reader, writer = os.pipe()
-    os.close(reader)
-    children = [
-        subprocess.Popen([*program, *words], cwd=folder, env=environment(folder), pass_fds=[writer],
-                         stdin=subprocess.DEVNULL, stdout=writer, stderr=subprocess.PIPE, text=True)
-        for words in calls
-    ]  # fmt: skip
-    os.close(writer)
-    outputs = [child.communicate(timeout=100)[1] for child in children]
-    return [(child.returncode, err) for child, err in zip(children, outputs, strict=True)]
+@contextmanager
+def opened(output: str) -> Iterator[int]:
+    """A descriptor of "no reader", "closed" or a file."""
+    if output == "closed":
+        yield CLOSED
+        return
+    if output == "no reader":
+        reader, descriptor = os.pipe()
+        os.close(reader)
+    else:
+        descriptor = os.open(output, os.O_WRONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def results(
+    folder: Path, calls: Sequence[Sequence[str]], stdout: str, stderr: int = subprocess.PIPE
+) -> list[tuple[int, str]]:
+    """Exit code and stderr of each command, whose output goes to *stdout*."""
+    with opened(stdout) as output:
+        children = [
+            Program(["-m", "fastmon_daemon", *words], cwd=folder, env=environment(folder), text=True, stdout=output,
+                    stderr=stderr)
+            for words in calls
+        ]  # fmt: skip
+    outputs = []
+    for child in children:
+        with child.stderr or StringIO() as messages:
+            outputs.append(messages.read())
+    return [(child.wait(100), err) for child, err in zip(children, outputs, strict=True)]
 
 
 @pytest.mark.field("18")
 @pytest.mark.parametrize(
-    ("redirection", "reason"),
-    [(">/dev/full", "No space left on device"), (">&-", "it is closed"), ("", "its reader has ended")],
+    ("output", "reason"),
+    [("/dev/full", "No space left on device"), ("closed", "it is closed"), ("no reader", "its reader has ended")],
 )
-def test_output_that_is_lost_is_one_line_and_exit_code_74(folder: Path, redirection: str, reason: str) -> None:
-    calls = SHOWING if redirection == ">/dev/full" else SHOWING[:2]
+def test_output_that_is_lost_is_one_line_and_exit_code_74(folder: Path, output: str, reason: str) -> None:
+    calls = SHOWING if output == "/dev/full" else SHOWING[:2]
     line = f"fastmon-daemon: standard output cannot be written: {reason}: redirect it to another file\n"
-    assert dict(zip(map(tuple, calls), results(folder, calls, redirection), strict=True)) == {
+    assert dict(zip(map(tuple, calls), results(folder, calls, output), strict=True)) == {
         tuple(words): (74, line) for words in calls
     }
 
 
 @pytest.mark.field("18")
-@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", "2>&1"])
-def test_messages_that_are_lost_leave_the_exit_code(folder: Path, redirection: str) -> None:
+@pytest.mark.parametrize("lost", ["/dev/full", "closed", "no reader"])
+def test_messages_that_are_lost_leave_the_exit_code(folder: Path, lost: str) -> None:
     calls = {("config", "--nonsense"): 2, ("inspect", "--db", "absent.db"): 3}
-    found = results(folder, list(calls), f"{redirection} >/dev/null" if redirection != "2>&1" else redirection)
+    with opened(lost) as stderr:
+        found = results(folder, list(calls), os.devnull, stderr)
     assert [code for code, _ in found] == list(calls.values())
 
 
@@ -94,12 +116,12 @@ def test_ctrl_c_during_a_write_writes_nothing_twice(folder: Path, options: list[
     fill(folder, stfs=6)  # more than the pipe takes, less than a buffer
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-    child = subprocess.Popen(
-        [sys.executable, "-m", "fastmon_daemon", "inspect", "--json", "--state", "received", "--all", *options],
-        cwd=folder, env=environment(folder), stdout=writer, stderr=subprocess.PIPE,
+    child = Program(
+        ["-m", "fastmon_daemon", "inspect", "--json", "--state", "received", "--all", *options],
+        cwd=folder, env=environment(folder), stdout=writer, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     os.close(writer)
-    with child, os.fdopen(reader, "rb") as output:  # without its reader, the child ends
+    with os.fdopen(reader, "rb") as output:  # without its reader, the child ends
         wait_until(lambda: bytes_in(reader) == PIPE_BYTES, "the pipe is full")
         child.send_signal(signal.SIGINT)
         assert child.wait(30) == code
@@ -111,7 +133,7 @@ def test_ctrl_c_during_a_write_writes_nothing_twice(folder: Path, options: list[
 @pytest.mark.field("18")
 def test_the_daemon_needs_none_of_its_standard_streams(tmp_path: Path) -> None:
     with live_testbed(tmp_path) as testbed:
-        daemon = testbed.start("run", under=["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"])
+        daemon = testbed.start("run", under=["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"])  # not preloaded
         testbed.register(1)
         wait_until(lambda: testbed.announce(1) or testbed.states() == {"completed": 1}, "it is at work")  # type: ignore[func-returns-value]
         daemon.terminate()

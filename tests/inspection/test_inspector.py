@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -23,6 +23,7 @@ from fastmon_daemon.outbox import Announced, NewStf, Outbox, Registered, Sampled
 from fastmon_daemon.outbox.models import SamplePlan
 from fastmon_daemon.statechart import load_statechart
 from tests.builders import START
+from tests.preloaded import Program, run
 
 CHART = load_statechart("stf")
 NAME = "swf.7.000001.stf"
@@ -83,12 +84,14 @@ def daemon_of(path: Path) -> Iterator[int]:
         "import sys, pathlib; from fastmon_daemon.outbox import DatabaseLock\n"
         "with DatabaseLock(pathlib.Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
     )
-    command = [sys.executable, "-c", script, str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
+    waits, ends = os.pipe()
+    process = Program(["-c", script, str(path)], env={}, stdin=waits, stdout=subprocess.PIPE, text=True)
+    os.close(waits)
+    assert process.stdout is not None
+    with process.stdout, os.fdopen(ends, "wb"):
         assert process.stdout.readline() == "locked\n"
         yield process.pid
-        process.communicate()
+    process.wait(60)
 
 
 def test_nothing_is_stuck_in_an_empty_database(database: InspectedDatabase) -> None:
@@ -335,8 +338,8 @@ def test_a_missing_database_is_a_storage_error(tmp_path: Path) -> None:
 
 
 def test_a_missing_database_exits_with_3(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "fastmon_daemon", "inspect", "--db", str(tmp_path / "none.db")]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    command = ["-m", "fastmon_daemon", "inspect", "--db", str(tmp_path / "none.db")]
+    answer = run(command, env={}, timeout=60, cwd=tmp_path)
     assert (answer.returncode, answer.stdout) == (3, "")
     assert "none.db: no such database" in answer.stderr
 
@@ -367,17 +370,29 @@ def test_inspect_writes_nothing(database: InspectedDatabase) -> None:
     assert database.path.read_bytes() == before
 
 
+@contextmanager
+def watching(database: InspectedDatabase, *options: str) -> Iterator[tuple[Program, IO[str]]]:
+    """A running `inspect` and its output; at the end of the block it has ended."""
+    words = ["-m", "fastmon_daemon", "inspect", "--db", str(database.path), *options]
+    process = Program(words, env={"NO_COLOR": "1"}, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        with process.stdout:
+            yield process, process.stdout
+        process.wait(60)
+    finally:
+        process.kill()
+
+
 def test_watch_refreshes_until_ctrl_c_and_exits_with_the_code_of_the_last_view(database: InspectedDatabase) -> None:
-    command = [sys.executable, "-m", "fastmon_daemon", "inspect", "--db", str(database.path), "--watch", "0.1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "NO_COLOR": "1"}) as process:
-        assert process.stdout is not None
-        lines = iter(process.stdout.readline, "")
+    with watching(database, "--watch", "0.1") as (process, output):
+        lines = iter(output.readline, "")
         next(line for line in lines if "nothing is stuck" in line)
         database.receive()
         next(line for line in lines if "stuck: 1" in line)
         next(line for line in lines if line.startswith("-----"))
         process.send_signal(signal.SIGINT)
-        process.stdout.read()
+        output.read()
     assert process.returncode == 1
 
 
@@ -399,12 +414,10 @@ def test_watch_ends_by_sigint_even_if_a_script_ignored_it(database: InspectedDat
 
 def test_watch_needs_no_number(database: InspectedDatabase) -> None:
     assert "Invalid value for '--watch'" in database.inspect("--watch", "0").stderr
-    command = [sys.executable, "-m", "fastmon_daemon", "inspect", "--db", str(database.path), "--json", "--watch"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert next(line for line in iter(process.stdout.readline, "") if line == "}\n")
+    with watching(database, "--json", "--watch") as (process, output):
+        assert next(line for line in iter(output.readline, "") if line == "}\n")
         process.send_signal(signal.SIGINT)
-        process.stdout.read()  # until it ends: it may still print
+        output.read()  # until it ends: it may still print
     assert process.returncode == 0
 
 

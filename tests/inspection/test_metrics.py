@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +18,7 @@ from fastmon_daemon.outbox.store import Committed
 from fastmon_daemon.presence.assessment import Assessor
 from tests.builders import FakeTestbed, HandClock, settle
 from tests.inspection.builders import busy, collector_for
+from tests.preloaded import run
 from tests.presence.builders import RULE
 
 ROOT = Path(__file__).parents[2]
@@ -83,7 +82,8 @@ sys.stdout.buffer.write(collector_for(Assessor(Path(sys.argv[1]), RULE, busy, cl
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page of a process that has done nothing yet."""
     database = tmp_path_factory.mktemp("page") / "outbox.db"
-    made = subprocess.run([sys.executable, "-c", PAGE, database], check=True, capture_output=True, text=True, cwd=ROOT)
+    made = run(["-c", PAGE, str(database)], env={}, cwd=ROOT, timeout=60)
+    assert made.returncode == 0, made.stderr
     return made.stdout
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,10 @@ OBEY_PERMISSIONS = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search
 """Command before the daemon: makes root obey file permissions."""
 
 
-def watch(testbed: LiveTestbed, folder: Path, **changes: str) -> None:
+def watch(testbed: LiveTestbed, folder: Path, under: Sequence[str] = (), **changes: str) -> None:
     folder.mkdir(exist_ok=True)
     seen = testbed.log().count("for namespace ns")
-    testbed.start("run", under=OBEY_PERMISSIONS, **{**QUICK, "FASTMON_WATCH_DIRS": str(folder), **changes})
+    testbed.start("run", under=under, **{**QUICK, "FASTMON_WATCH_DIRS": str(folder), **changes})
     wait_until(lambda: testbed.log().count("for namespace ns") > seen, "the daemon is up")
 
 
@@ -79,7 +80,7 @@ def test_of_200_mistreated_files_each_complete_one_is_registered_once(testbed: L
     folder.mkdir()
     for number in range(1, 51):
         (folder / file_of(number)).write_bytes(b"x" * number)
-    watch(testbed, folder)
+    watch(testbed, folder, OBEY_PERMISSIONS)
     growing = [folder / file_of(number) for number in range(51, 151)]
     write_slowly(growing)
     for number in range(151, 171):  # written under a temporary name

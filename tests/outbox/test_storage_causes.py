@@ -14,6 +14,7 @@ import pytest
 from fastmon_daemon.base.errors import StorageUnavailable
 from fastmon_daemon.outbox import Outbox, attach, open_outbox
 from fastmon_daemon.outbox.database import connect
+from tests.preloaded import run
 
 SHIFTER = """
 import os, sys
@@ -75,11 +76,14 @@ def test_a_removed_file_is_said_to_be_removed(database: Path) -> None:
 @pytest.mark.field("19")
 @pytest.mark.parametrize("command", [["inspect"], ["run", "--once"]])
 def test_too_few_descriptors_are_named_with_their_limit(database: Path, command: list[str]) -> None:
-    result = subprocess.run(
-        ["sh", "-c", 'ulimit -n 5; exec "$@"', "sh", sys.executable, "-m", "fastmon_daemon", *command],
+    limited = (
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (5, 5)); import fastmon_daemon.cli;"
+        "fastmon_daemon.cli.main()"
+    )
+    result = run(
+        ["-c", limited, *command], timeout=60,
         env={"PATH": os.environ["PATH"], "FASTMON_DB": str(database), "HOME": str(database.parent),
              "FASTMON_NAMESPACE": "ns", "SWF_MONITOR_URL": "http://127.0.0.1:1", "ACTIVEMQ_PORT": "1"},
-        capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert result.returncode == 75
     assert "raise the limit of 5 (ulimit -n; LimitNOFILE= of a unit)" in result.stderr
@@ -102,10 +106,8 @@ def test_another_user_learns_what_to_type(public: Path, hide: str, command: list
     database = public / "state" / "outbox.db"
     open_outbox(database).close()
     database.parent.chmod(0o700 if hide == "folder" else 0o755)
-    result = subprocess.run(
-        [sys.executable, "-c", SHIFTER, *command], cwd="/", capture_output=True, text=True, timeout=60, check=False,
-        env={"PATH": os.environ["PATH"], "FASTMON_DB": str(database), "FASTMON_NAMESPACE": "ns"},
-    )  # fmt: skip
+    environ = {"PATH": os.environ["PATH"], "FASTMON_DB": str(database), "FASTMON_NAMESPACE": "ns"}
+    result = run(["-c", SHIFTER, *command], cwd=Path("/"), timeout=60, env=environ)
     assert result.returncode == 3, result.stderr
     (line,) = result.stderr.strip().splitlines()[-1:]
     assert line.startswith(f"fastmon-daemon: {database}")

@@ -37,7 +37,7 @@ def write(testbed: LiveTestbed, **settings: str) -> None:
 def start(testbed: LiveTestbed) -> None:
     """Start a daemon without a terminal, whose fraction comes from `.env`."""
     write(testbed, FASTMON_SELECTION_FRACTION="1.0")
-    testbed.daemon(under=["setsid"], FASTMON_SELECTION_FRACTION="")
+    testbed.daemon(new_session=True, FASTMON_SELECTION_FRACTION="")
 
 
 def stf(testbed: LiveTestbed, run: int, sequence: int) -> None:
@@ -71,7 +71,7 @@ def test_a_new_fraction_holds_from_the_next_run_on_and_through_a_restart(testbed
     assert (act["action"], act["count"]) == ("reload", 3)
     testbed.children[-1].kill()
     testbed.children[-1].wait()
-    testbed.daemon(under=["setsid"], FASTMON_SELECTION_FRACTION="")
+    testbed.daemon(new_session=True, FASTMON_SELECTION_FRACTION="")
     stf(testbed, 1, 3)
     wait_until(lambda: testbed.states() == {"sampled": 3, "skipped": 1}, "run 1 goes on as it began")
 
@@ -91,7 +91,7 @@ def test_a_reload_is_published_as_a_status_message(testbed: LiveTestbed) -> None
 
 def test_a_new_late_rate_holds_for_those_that_wait(testbed: LiveTestbed) -> None:
     write(testbed, FASTMON_SELECTION_FRACTION="1.0", FASTMON_LATE_ANNOUNCE_RATE="0.001")
-    testbed.daemon(under=["setsid"], FASTMON_SELECTION_FRACTION="")
+    testbed.daemon(new_session=True, FASTMON_SELECTION_FRACTION="")
     testbed.register(1, 2, 3)
     assert testbed.call("reconcile", "--run", "100014").returncode == 0
     testbed.wait_for(completed=1, tf_registered=2)  # the next may be announced in two hours
