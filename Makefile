@@ -5,11 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 QUICK := tests/test_*.py tests/actions tests/messages tests/settings tests/statechart tests/blocks
+WAITS := 'tests\.(processes|preloaded|client\.(client_process|scripted_server)|broker)|Thread|socketserver'
+OPTIONAL := tests/browser tests/faults tests/hostile tests/real_brokers
+WAITING = $(filter-out $(addsuffix /%,$(PROGRAMS) $(OPTIONAL)),$(shell grep -rlE --include='test_*.py' $(WAITS) tests))
 PROGRAMS := tests/bench tests/deploy tests/mutants tests/packaging tests/programs
 # If set, each test worker and each daemon of a test compiles all code again, which takes a third of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo check test lint test-python test-programs test-field test-pythons test-model test-brokers test-browser screenshots test-faults test-faults-long test-hostile fuzz soak-client mutants bench bench-short soak pins sbom audit docs site dist clean
+.PHONY: help demo check test lint test-python test-waiting test-computing test-programs test-field test-pythons test-model test-brokers test-browser screenshots test-faults test-faults-long test-hostile fuzz soak-client mutants bench bench-short soak pins sbom audit docs site dist clean
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
@@ -36,7 +39,14 @@ lint: $(STAMP)
 # The first line compiles the tests once; else each worker compiles all of them.
 test-python: $(STAMP)
 	@$(BIN)/pytest -qq --collect-only >/dev/null
-	$(BIN)/pytest -q -n 8 --dist worksteal $(addprefix --ignore=,$(PROGRAMS))
+	@$(MAKE) --no-print-directory -j 2 test-waiting test-computing
+
+# Each worker collects all its tests, so those that compute have few, and those that wait for threads and processes many.
+test-waiting:
+	$(BIN)/pytest -q -n 6 --dist worksteal -o cache_dir=.pytest_cache/waiting $(WAITING)
+
+test-computing:
+	$(BIN)/pytest -q -n 2 --dist worksteal $(addprefix --ignore=,$(PROGRAMS) $(WAITING))
 
 test-programs: $(STAMP) ## Test whole programs: packages, services, shells, users, proxies, all tellers, bench, mutants (2 minutes)
 	$(BIN)/pytest -q -n 8 --dist worksteal $(PROGRAMS)

@@ -32,6 +32,12 @@ def pytest_configure() -> None:
     gc.set_threshold(50_000)  # each collection looks at thousands of tests
 
 
+def pytest_collection_finish() -> None:
+    """No collection of garbage looks again at the modules and the thousands of tests."""
+    gc.collect()
+    gc.freeze()
+
+
 def _recorded(*args: Any, **kwargs: Any) -> sqlite3.Connection:
     connection = _connect(*args, **kwargs)
     _opened.append(connection)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,25 +38,38 @@ kill $!
 }
 DEADLINE_S = 600
 
-ALL = {str(document.relative_to(ROOT)): list(blocks(document)) for document in documents()}
+WITH_BLOCKS = [
+    str(document.relative_to(ROOT)) for document in documents() if "```" in document.read_text(encoding="utf-8")
+]
+
+
+@cache
+def all_blocks() -> dict[str, list[Block]]:
+    """Document -> its blocks."""
+    return {str(document.relative_to(ROOT)): list(blocks(document)) for document in documents()}
 
 
 def test_each_block_names_a_language_that_is_known() -> None:
-    languages = {block.place: block.language for found in ALL.values() for block in found}
+    languages = {block.place: block.language for found in all_blocks().values() for block in found}
     unknown = {place: language for place, language in languages.items() if language not in DATA | RUNS | {"output"}}
     assert unknown == {}
-    assert {block.given for found in ALL.values() for block in found} - {""} <= GIVEN.keys()
+    assert {block.given for found in all_blocks().values() for block in found} - {""} <= GIVEN.keys()
 
 
 def test_a_test_that_is_named_as_the_reason_exists() -> None:
-    named = {name for found in ALL.values() for block in found for name in re.findall(r"tests/\S+\.py", block.left_out)}
+    named = {
+        name
+        for found in all_blocks().values()
+        for block in found
+        for name in re.findall(r"tests/\S+\.py", block.left_out)
+    }
     assert named
     assert {name for name in named if not (ROOT / name).exists()} == set()
 
 
-@pytest.mark.parametrize("document", [name for name, found in ALL.items() if found])
+@pytest.mark.parametrize("document", WITH_BLOCKS)
 def test_data_is_well_formed(document: str) -> None:
-    for block in ALL[document]:
+    for block in all_blocks()[document]:
         with_place = f"{block.place}\n{block.text}"
         if block.language == "json":
             assert json.loads(block.text) is not None, with_place
@@ -77,7 +91,7 @@ def test_blocks_run_in_a_clone(document: str, tmp_path: Path) -> None:
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, clone / name)
     with stopped_at_the_end(clone):
-        passes(run(ALL[document], clone, environment(tmp_path, PATH=os.defpath)))
+        passes(run(all_blocks()[document], clone, environment(tmp_path, PATH=os.defpath)))
 
 
 @pytest.mark.documents
@@ -87,7 +101,7 @@ def test_blocks_run_in_an_empty_folder(document: str, tmp_path: Path) -> None:
     folder = tmp_path / "empty"
     folder.mkdir()
     with stopped_at_the_end(folder):
-        passes(run(ALL[document], folder, environment(tmp_path)))
+        passes(run(all_blocks()[document], folder, environment(tmp_path)))
 
 
 @pytest.mark.documents
@@ -96,7 +110,7 @@ def test_blocks_run_beside_a_daemon(tmp_path: Path) -> None:
     """Those of all other documents: a reader has a daemon, whose settings are in the environment, and a run 100014."""
     desk = tmp_path / "desk"
     desk.mkdir()
-    others = {name: found for name, found in ALL.items() if name not in IN_A_CLONE + IN_AN_EMPTY_FOLDER}
+    others = {name: found for name, found in all_blocks().items() if name not in IN_A_CLONE + IN_AN_EMPTY_FOLDER}
     with stopped_at_the_end(desk), daemon(desk, environment(tmp_path)) as environ:
         problems = []
         for name, found in others.items():
