@@ -16,6 +16,7 @@ from fastmon_daemon.monitor import MonitorClient
 from fastmon_daemon.outbox import Stf
 from fastmon_daemon.settings import Settings
 from fastmon_daemon.testbed.monitor import MonitorThread
+from fastmon_daemon.testbed.monitor.file_tables import STF_FILES
 from tests.builders import FakeTestbed, logged, named, settle
 from tests.hostile.hostile_monitor import HostileMonitor
 from tests.monitor.test_stf_registrar import TOKEN, post
@@ -37,8 +38,9 @@ class Lab(FakeTestbed):
         self.front = front
         self.client = MonitorClient(front.url, lambda: TOKEN, connections=2)
         run = post(server, "runs", {"run_number": RUN, "start_time": "2026-11-21T21:56:56"})["run_id"]
-        for n in range(1, MINUTES + 2):
-            post(server, "stf-files", {"run": run, "stf_filename": f"swf.{RUN}.{n:06d}.stf", "status": "registered"})
+        stfs = [f"swf.{RUN}.{n:06d}.stf" for n in range(1, MINUTES + 2)]
+        rows = [{"run": run, "stf_filename": stf, "status": "registered"} for stf in stfs]
+        server.call(lambda: [server.server.store.create(STF_FILES, row) for row in rows])
         settings = Settings(namespace="ns", selection_fraction=1.0, tf_files_per_stf=1)
         steps = make_steps(settings, "a", self.client, self.announce, self.time.clock())
         self.live = self.outbox()
