@@ -1,4 +1,4 @@
-"""The tests pass in any surroundings: a background job, or `nohup`, that ignores SIGINT."""
+"""The tests pass in any surroundings: a background job, or `nohup`, that ignores SIGINT; `make test` runs each once."""
 
 from __future__ import annotations
 
@@ -25,3 +25,16 @@ def test_sigint_is_restored_where_the_caller_of_pytest_ignores_it() -> None:
          test], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     assert "1 passed" in ran.stdout, ran.stdout
+
+
+def test_files_that_wait_are_found_by_what_they_start() -> None:
+    """The others are all that `make test-waiting` does not name; without a name, it would run everything."""
+    shown = subprocess.run(
+        ["make", "-n", "test-waiting"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    files = [word for word in shown.split() if word.startswith("tests/")]
+    assert all((ROOT / file).is_file() for file in files)
+    assert {"tests/service/test_daemon.py", "tests/client/test_live.py", "tests/broker/test_tls.py"} <= {*files}
+    assert "tests/client/test_view.py" not in files
+    folders = {file.split("/")[1] for file in files}
+    assert not folders & {"bench", "browser", "deploy", "faults", "hostile", "packaging", "programs", "real_brokers"}

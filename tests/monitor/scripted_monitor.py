@@ -61,6 +61,7 @@ def sends(raw: str) -> Action:
         connection.sendall(raw.encode())
         with suppress(OSError):  # a TLS client resets the connection first
             connection.shutdown(socket.SHUT_RDWR)
+        connection.close()  # else a request that came before would be read, and take its part of the script
 
     return act
 
