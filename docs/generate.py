@@ -45,6 +45,7 @@ from scaling_tables import daemon_rate, needs_table
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 MANUALS = ROOT / "man"
+CHARTS = ROOT / "statecharts"
 ARCHITECTURE = DOCS / "images" / "architecture.mmd"
 _BLOCK = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 _FIGURE = re.compile(r"(<!-- figure: (.+?) -->).*?(<!-- end -->)")
@@ -312,24 +313,30 @@ def _steps(steps: tuple[str, ...]) -> str:
     return "".join(f"{number}. {step}\n" for number, step in enumerate(steps, 1))
 
 
-def export_all(folder: Path) -> list[Path]:
-    """Write `{chart}.mmd` and `{chart}.svg` of every chart into *folder*; return the written files in order."""
+def exported() -> dict[Path, str]:
+    """The files `{chart}.mmd` and `{chart}.svg` of every chart, drawn anew, which takes half a minute."""
     files = {}
     for name in get_args(StatechartName):
         chart = load_statechart(name)
         mermaid = render(chart, "mermaid")
-        files[folder / f"{name}.mmd"] = mermaid
-        files[folder / f"{name}.svg"] = _with_digest(render(chart, "svg"), mermaid)
-    for path, text in files.items():
-        path.write_text(text, encoding="utf-8")
-    return list(files)
+        files[CHARTS / f"{name}.mmd"] = mermaid
+        files[CHARTS / f"{name}.svg"] = _with_digest(render(chart, "svg"), mermaid)
+    return files
+
+
+def _export() -> None:
+    """Write the files of `exported`; draw only the charts that have changed."""
+    for name in get_args(StatechartName):
+        chart, picture = load_statechart(name), CHARTS / f"{name}.svg"
+        mermaid = render(chart, "mermaid")
+        picture.with_suffix(".mmd").write_text(mermaid, encoding="utf-8")
+        if not _is_drawn(picture, mermaid):
+            picture.write_text(_with_digest(render(chart, "svg"), mermaid), encoding="utf-8")
 
 
 def is_architecture_drawn() -> bool:
     """Whether `docs/images/architecture.svg` was drawn from `architecture.mmd` beside it."""
-    picture = ARCHITECTURE.with_suffix(".svg")
-    mermaid = ARCHITECTURE.read_text(encoding="utf-8")
-    return picture.exists() and is_exported_from(picture.read_text(encoding="utf-8"), mermaid)
+    return _is_drawn(ARCHITECTURE.with_suffix(".svg"), ARCHITECTURE.read_text(encoding="utf-8"))
 
 
 def _draw_architecture() -> None:
@@ -337,8 +344,12 @@ def _draw_architecture() -> None:
     ARCHITECTURE.with_suffix(".svg").write_text(_with_digest(svg_of(mermaid), mermaid), encoding="utf-8")
 
 
+def _is_drawn(picture: Path, mermaid: str) -> bool:
+    return picture.exists() and is_exported_from(picture.read_text(encoding="utf-8"), mermaid)
+
+
 def is_exported_from(svg: str, mermaid: str) -> bool:
-    """Whether `export_all` made *svg* from *mermaid* and it is unchanged. Rendering it again would take seconds."""
+    """Whether *svg* was drawn from *mermaid* and is unchanged. Rendering it again would take seconds."""
     picture, _, _ = svg.rpartition("<!-- drawn from ")
     return svg == _with_digest(picture, mermaid)
 
@@ -392,10 +403,7 @@ def _with_generated_parts(text: str) -> str:
 
 def stale() -> list[str]:
     """The documents and diagrams that are outdated."""
-    expected = documents()
-    with TemporaryDirectory() as folder:
-        for drawn in export_all(Path(folder)):
-            expected[ROOT / "statecharts" / drawn.name] = drawn.read_text(encoding="utf-8")
+    expected = {**documents(), **exported()}
     if not is_architecture_drawn():
         expected[ARCHITECTURE.with_suffix(".svg")] = ""
     return [str(path.relative_to(ROOT)) for path, text in expected.items()
@@ -410,7 +418,7 @@ def main() -> int:
         return 1 if problems else 0
     for path, text in documents().items():
         path.write_text(text, encoding="utf-8")
-    export_all(ROOT / "statecharts")
+    _export()
     if not is_architecture_drawn():
         _draw_architecture()
     return 0
