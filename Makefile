@@ -62,7 +62,7 @@ test-model: $(STAMP) ## Test engine and outbox against a simple model: 200 examp
 
 test-brokers: $(STAMP) ## Test against the embedded broker, ActiveMQ Classic and Artemis
 	$(BIN)/python tests/real_brokers/install.py
-	$(BIN)/pytest -q tests/real_brokers --brokers embedded,classic,artemis
+	$(BIN)/pytest -q tests/real_brokers --brokers embedded,classic,artemis -n 3 --dist loadgroup
 
 test-browser: $(STAMP) ## Test the web page of the client in headless Chromium
 	$(BIN)/python -m tests.browser.install

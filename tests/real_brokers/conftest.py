@@ -17,7 +17,7 @@ from tests.real_brokers.certificates import Certificates, make_certificates
 from tests.real_brokers.install import artemis_home, classic_version
 from tests.real_brokers.servers import KINDS, Embedded, Server
 
-_FACTS = pytest.StashKey[dict[str, dict[str, str]]]()
+_FACT = "fact about a broker"
 _NUMBERS = itertools.count(1)
 
 
@@ -34,10 +34,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--brokers", metavar="KINDS", help=f"comma-separated list of {', '.join(KINDS)}, or installed")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_FACTS] = {}
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server" in metafunc.fixturenames:
         metafunc.parametrize("server", _kinds(metafunc.config) or KINDS, indirect=True, scope="session")
@@ -48,16 +44,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         brokers = [item for item in items if item.get_closest_marker("broker")]
         items[:] = [item for item in items if item not in brokers]
         config.hook.pytest_deselected(items=brokers)
+    for item in items:  # with -n 3 each broker runs in a process of its own
+        if isinstance(item, pytest.Function) and (kind := _kind_of(item)):
+            item.add_marker(pytest.mark.xdist_group(kind))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    facts = config.stash.get(_FACTS, {})
+def _kind_of(item: pytest.Function) -> str | None:
+    """The kind of broker of a test; None: it needs none."""
+    return item.callspec.params.get("server") if hasattr(item, "callspec") else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    facts: dict[str, dict[str, str]] = {}
+    for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+        for name, value in getattr(report, "user_properties", ()):
+            if name == _FACT:
+                fact, kind, result = value
+                facts.setdefault(fact, {})[kind] = result
     if facts:
         terminalreporter.section("observed facts")
     for fact, by_kind in facts.items():
         terminalreporter.write_line(fact)
-        for kind, result in by_kind.items():
-            terminalreporter.write_line(f"    {kind:10}{result}")
+        for kind in (each for each in KINDS if each in by_kind):
+            terminalreporter.write_line(f"    {kind:10}{by_kind[kind]}")
 
 
 @pytest.fixture(scope="session")
@@ -97,10 +106,9 @@ def names() -> Names:
 @pytest.fixture
 def note(request: pytest.FixtureRequest, server: Server) -> Callable[[str, object], None]:
     """Record a fact about this broker for the table at the end: ``note("fact", result)``."""
-    facts = request.config.stash[_FACTS]
 
     def record(fact: str, result: object) -> None:
-        facts.setdefault(fact, {})[server.kind] = str(result)
+        request.node.user_properties.append((_FACT, (fact, server.kind, str(result))))
 
     return record
 
