@@ -66,7 +66,7 @@ test-brokers: $(STAMP) ## Test against the embedded broker, ActiveMQ Classic and
 
 test-browser: $(STAMP) ## Test the web page of the client in headless Chromium
 	$(BIN)/python -m tests.browser.install
-	$(BIN)/pytest -q -m browser tests/browser
+	$(BIN)/pytest -q -m browser -n 3 --dist worksteal tests/browser
 
 screenshots: $(STAMP) ## Update the screenshots in README.md and docs/ (2 minutes)
 	$(BIN)/python -m tests.browser.install
