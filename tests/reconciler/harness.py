@@ -216,10 +216,8 @@ class Harness(FakeTestbed):
 
     def tick(self, count: int = 12) -> None:
         """Tick the engine *count* times, or until it is idle."""
-        idle = 0
         for _ in range(count):
-            idle = 0 if self.live_engine.tick(0) else idle + 1
-            if idle == 2:
+            if not self.live_engine.tick(0):
                 return
 
     def pass_time(self, seconds: float) -> None:
