@@ -43,7 +43,7 @@ test-python: $(STAMP)
 
 # Each worker collects all its tests, so those that compute have few, and those that wait for threads and processes many.
 test-waiting:
-	$(BIN)/pytest -q -n 6 --dist worksteal -o cache_dir=.pytest_cache/waiting $(WAITING)
+	$(BIN)/pytest -q -n 7 --dist worksteal -o cache_dir=.pytest_cache/waiting $(WAITING)
 
 test-computing:
 	$(BIN)/pytest -q -n 2 --dist worksteal $(addprefix --ignore=,$(PROGRAMS) $(WAITING))
