@@ -57,7 +57,7 @@ def pytest_runtest_teardown() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _logging() -> Iterator[None]:
-    """Restore how libraries log, and what is written: a test that configures our log would change what later ones see."""
+    """Restore how libraries log, and how often: a test that configures our log would change what later ones see."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
