@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 QUICK := tests/test_*.py tests/actions tests/messages tests/settings tests/statechart tests/blocks
+# What the tests import that start threads or processes; those of the folders OPTIONAL are few without their options.
 WAITS := 'tests\.(processes|preloaded|client\.(client_process|scripted_server)|broker)|Thread|socketserver'
 OPTIONAL := tests/browser tests/faults tests/hostile tests/real_brokers
 WAITING = $(filter-out $(addsuffix /%,$(PROGRAMS) $(OPTIONAL)),$(shell grep -rlE --include='test_*.py' $(WAITS) tests))

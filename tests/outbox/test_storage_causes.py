@@ -76,14 +76,11 @@ def test_a_removed_file_is_said_to_be_removed(database: Path) -> None:
 @pytest.mark.field("19")
 @pytest.mark.parametrize("command", [["inspect"], ["run", "--once"]])
 def test_too_few_descriptors_are_named_with_their_limit(database: Path, command: list[str]) -> None:
-    limited = (
-        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (5, 5)); import fastmon_daemon.cli;"
-        "fastmon_daemon.cli.main()"
-    )
-    result = run(
-        ["-c", limited, *command], timeout=60,
+    result = subprocess.run(
+        ["sh", "-c", 'ulimit -n 5; exec "$@"', "sh", sys.executable, "-m", "fastmon_daemon", *command],
         env={"PATH": os.environ["PATH"], "FASTMON_DB": str(database), "HOME": str(database.parent),
              "FASTMON_NAMESPACE": "ns", "SWF_MONITOR_URL": "http://127.0.0.1:1", "ACTIVEMQ_PORT": "1"},
+        capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert result.returncode == 75
     assert "raise the limit of 5 (ulimit -n; LimitNOFILE= of a unit)" in result.stderr

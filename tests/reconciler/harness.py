@@ -215,7 +215,7 @@ class Harness(FakeTestbed):
             self.process("stf_ready", filename=file_name(n), sequence=n)
 
     def tick(self, count: int = 12) -> None:
-        """Tick the engine *count* times, or until it is idle."""
+        """Tick the engine *count* times, or until nothing is in flight."""
         for _ in range(count):
             if not self.live_engine.tick(0):
                 return
